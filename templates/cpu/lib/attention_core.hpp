@@ -1,0 +1,107 @@
+// One head-slice of attention: the query rows that share a key/value head of one request.
+#pragma once
+#include "attention.hpp"
+
+namespace xc {
+namespace core {
+
+/// Rows are ordered position by position: row r is query i = r / group of query head r % group, so
+/// that neighbouring rows see nearly the same keys.
+template <class T>
+struct Slice {
+  const T* q;
+  i64 q_i, q_g;  // strides of position and of head in the group
+  T* o;
+  i64 o_i, o_g;
+  const T *k, *v;
+  i64 k_j, v_j;      // strides of a key
+  const i64* table;  // pages of the cache, or null: keys are in order
+  i64 page;
+  i64 group, queries, keys;
+  i64 limit0, limit_step;  // query i sees keys j < min(keys, limit0 + i * limit_step)
+  const char* mask;
+  i64 m_i, m_g, m_j;  // mask strides in elements
+  int mask_kind;
+  i64 D, Dv;
+  float scale;
+
+  i64 rows() const { return group * queries; }
+  const T* q_row(i64 r) const { return q + r / group * q_i + r % group * q_g; }
+  T* o_row(i64 r) const { return o + r / group * o_i + r % group * o_g; }
+  i64 limit(i64 r) const {
+    i64 l = limit0 + r / group * limit_step;
+    return l < keys ? l : keys;
+  }
+  /// Pointers to the key and value rows j0 .. j0+n.
+  void gather(i64 j0, i64 n, const T** kp, const T** vp) const {
+    for (i64 i = 0; i < n; ++i) {
+      i64 j = j0 + i, slot = table ? table[j / page] * page + j % page : j;
+      kp[i] = k + slot * k_j;
+      vp[i] = v + slot * v_j;
+    }
+  }
+  /// Additive mask of row r for keys j .. j+n, n <= VL (0 past the end).
+  vf mask_values(i64 r, i64 j, int n) const;
+};
+
+template <class T>
+vf Slice<T>::mask_values(i64 r, i64 j, int n) const {
+  i64 at = r / group * m_i + r % group * m_g + j * m_j;
+  if (m_j == 1 && mask_kind == kFloatMask)
+    return vload_n(reinterpret_cast<const float*>(mask) + at, n);
+  if (m_j == 1 && mask_kind == kTypedMask)
+    return vload_n(reinterpret_cast<const T*>(mask) + at, n);
+  float value[VL] = {};
+  for (int i = 0; i < n; ++i, at += m_j) {
+    if (mask_kind == kBoolMask)
+      value[i] = mask[at] ? 0.0f : -HUGE_VALF;
+    else if (mask_kind == kFloatMask)
+      value[i] = reinterpret_cast<const float*>(mask)[at];
+    else
+      value[i] = to_f32(reinterpret_cast<const T*>(mask)[at]);
+  }
+  return vload(value);
+}
+
+/// Unnormalised result of one row over a range of keys: running maximum, sum of exponentials, and
+/// out[Dv] relative to the maximum. Split ranges of keys leave these to be merged.
+struct Partial {
+  float* out;
+  float *max, *sum;  // one per row; row r's output is out + r * ld
+  i64 ld;
+};
+
+/// Rows the dot-product path takes at once; more go through the panel kernels.
+template <class T>
+int dot_rows();
+
+/// Keys [j0, j1) against all rows (<= dot_rows) of the slice, streaming keys and values once.
+template <class T>
+void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial& result);
+template <class T>
+size_t dot_scratch(i64 D, i64 Dv);
+
+/// Keys [j0, j1) against rows [r0, r1) by panel products. With `result` null the rows are
+/// normalised and written to s.o.
+template <class T>
+void attend_panels(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scratch,
+                   const Partial* result);
+template <class T>
+size_t panels_scratch(i64 rows, i64 D, i64 Dv);
+
+/// Writes row r: the merge, in order, of `count` partials that lie `stride` floats apart.
+template <class T>
+void finish_row(const Slice<T>& s, i64 r, const Partial& first, i64 stride, i64 count);
+
+inline float maximum(const float* x, i64 n, float start) {
+  vf m = splat(start);
+  i64 i = 0;
+  for (; i + VL <= n; i += VL) m = vmax(m, vload(x + i));
+  float best = start;
+  for (int l = 0; l < VL; ++l) best = m[l] > best ? m[l] : best;
+  for (; i < n; ++i) best = x[i] > best ? x[i] : best;
+  return best;
+}
+
+}  // namespace core
+}  // namespace xc

@@ -1,0 +1,201 @@
+// Decode attention: few query rows per key, so keys and values stream through once and dot
+// products stay in vector registers. Memory bound.
+#include <algorithm>
+#include "attention_core.hpp"
+#include "transpose.hpp"
+
+namespace xc {
+namespace core {
+
+namespace {
+
+constexpr i64 kBlock = 64;     // keys per inner block
+constexpr int kMaxDotRows = 16;
+constexpr int kOut = VL == 16 ? 4 : 2;  // value vectors per pass
+
+// score[r][i] = q[r] . k[i] for VL keys. Partial sums of a key live in one vector; transposing VL
+// of them turns the horizontal sums into vertical ones.
+template <class T>
+void scores(const float* q, i64 q_ld, int rows, const T* const* kp, i64 D, float* score,
+            i64 score_ld) {
+  vf sums[kMaxDotRows][VL];
+  const i64 whole = D / VL * VL;
+  const int tail = int(D - whole);
+  for (int i = 0; i < VL; ++i) {
+    const T* key = kp[i];
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      const float* qr = q + r * q_ld;
+      vf c0 = {}, c1 = {}, c2 = {}, c3 = {};
+      for (i64 d = 0; d < D; d += VL) {
+        vf kv = d < whole ? vload(key + d) : vload_n(key + d, tail);
+        c0 += kv * vload(qr + d);
+        c1 += kv * vload(qr + q_ld + d);
+        c2 += kv * vload(qr + 2 * q_ld + d);
+        c3 += kv * vload(qr + 3 * q_ld + d);
+      }
+      sums[r][i] = c0;
+      sums[r + 1][i] = c1;
+      sums[r + 2][i] = c2;
+      sums[r + 3][i] = c3;
+    }
+    for (; r < rows; ++r) {
+      const float* qr = q + r * q_ld;
+      vf c0 = {}, c1 = {};
+      i64 d = 0;
+      for (; d + 2 * VL <= whole; d += 2 * VL) {
+        c0 += vload(key + d) * vload(qr + d);
+        c1 += vload(key + d + VL) * vload(qr + d + VL);
+      }
+      if (d < whole) c0 += vload(key + d) * vload(qr + d);
+      if (tail) c1 += vload_n(key + whole, tail) * vload(qr + whole);
+      sums[r][i] = c0 + c1;
+    }
+  }
+  for (int r = 0; r < rows; ++r) {
+    transpose(sums[r]);
+#pragma GCC unroll 4
+    for (int step = VL / 2; step > 0; step /= 2)
+#pragma GCC unroll 8
+      for (int i = 0; i < step; ++i) sums[r][i] += sums[r][i + step];
+    vstore(score + r * score_ld, sums[r][0]);
+  }
+}
+
+// out[r][0..kOut*VL) += sum_i p[r][i] v[i], R rows.
+template <class T, int R>
+void add_values(const float* p, const T* const* vp, i64 n, i64 col, int width, float* out, i64 ld) {
+  vf c[R][kOut];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kOut; ++v) c[r][v] = vload(out + r * ld + v * VL);
+  for (i64 i = 0; i < n; ++i) {
+    const T* value = vp[i] + col;
+    vf x[kOut];
+    if (width >= kOut * VL) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kOut; ++v) x[v] = vload(value + v * VL);
+    } else {
+      for (int v = 0; v < kOut; ++v) {
+        int left = width - v * VL;
+        x[v] = left > 0 ? vload_n(value + v * VL, left) : vf{};
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kOut; ++v) c[r][v] += p[r * kBlock + i] * x[v];
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kOut; ++v) vstore(out + r * ld + v * VL, c[r][v]);
+}
+
+i64 padded(i64 n) { return round_up(n, kOut * VL); }
+
+}  // namespace
+
+// AMX takes over early: with it the cost of a panel product hardly depends on the rows.
+template <class T>
+int dot_rows() {
+  return choose_kernel<T>(kMaxDotRows) == Kernel::amx ? 7 : kMaxDotRows - 1;
+}
+
+template <class T>
+size_t dot_scratch(i64 D, i64 Dv) {
+  return size_t(kMaxDotRows * (padded(D) + padded(Dv) + kBlock) * 4 + 2 * kBlock * 8 + 256);
+}
+
+template <class T>
+void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial& result) {
+  const int rows = int(s.rows());
+  const i64 q_ld = padded(s.D), out_ld = padded(s.Dv);
+  float* q = static_cast<float*>(scratch);
+  float* out = q + kMaxDotRows * q_ld;
+  float* p = out + kMaxDotRows * out_ld;
+  const T** kp = reinterpret_cast<const T**>(p + kMaxDotRows * kBlock);
+  const T** vp = kp + kBlock;
+  for (int r = 0; r < rows; ++r) {
+    const T* from = s.q_row(r);
+    for (i64 d = 0; d < q_ld; d += VL)
+      vstore(q + r * q_ld + d, s.scale * vload_n(from + d, int(std::clamp<i64>(s.D - d, 0, VL))));
+    result.max[r] = -HUGE_VALF;
+    result.sum[r] = 0.0f;
+  }
+  std::fill(out, out + rows * out_ld, 0.0f);
+
+  for (i64 j = j0; j < j1; j += kBlock) {
+    const i64 n = std::min(kBlock, j1 - j);
+    s.gather(j, n, kp, vp);
+    for (i64 i = n; i < round_up(n, VL); ++i) kp[i] = kp[n - 1];
+    for (i64 i = 0; i < n; i += VL) scores(q, q_ld, rows, kp + i, s.D, p + i, kBlock);
+    for (int r = 0; r < rows; ++r) {
+      float* pr = p + r * kBlock;
+      if (s.mask)
+        for (i64 i = 0; i < n; i += VL)
+          vstore(pr + i, vload(pr + i) + s.mask_values(r, j + i, int(std::min<i64>(VL, n - i))));
+      for (i64 i = std::clamp<i64>(s.limit(r) - j, 0, n); i < round_up(n, VL); ++i)
+        pr[i] = -HUGE_VALF;
+      float max = maximum(pr, n, result.max[r]);
+      float base = max == -HUGE_VALF ? 0.0f : max;
+      float decay = math::exp(result.max[r] - base);
+      vf total = {};
+      for (i64 i = 0; i < n; i += VL) {
+        vf e = math::exp(vload(pr + i) - base);
+        total += e;
+        vstore(pr + i, e);
+      }
+      float sum = 0.0f;
+      for (int l = 0; l < VL; ++l) sum += total[l];
+      result.sum[r] = result.sum[r] * decay + sum;
+      if (max != result.max[r])
+        for (i64 d = 0; d < out_ld; d += VL)
+          vstore(out + r * out_ld + d, decay * vload(out + r * out_ld + d));
+      result.max[r] = max;
+    }
+    for (i64 col = 0; col < s.Dv; col += kOut * VL) {
+      int width = int(std::min<i64>(kOut * VL, s.Dv - col)), r = 0;
+      for (; r + 4 <= rows; r += 4)
+        add_values<T, 4>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld);
+      for (; r < rows; ++r)
+        add_values<T, 1>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld);
+    }
+  }
+  for (int r = 0; r < rows; ++r)
+    std::memcpy(result.out + r * result.ld, out + r * out_ld, size_t(s.Dv) * 4);
+}
+
+template <class T>
+void finish_row(const Slice<T>& s, i64 r, const Partial& first, i64 stride, i64 count) {
+  const float* part_max = first.max + r;
+  float max = -HUGE_VALF, sum = 0.0f;
+  for (i64 c = 0; c < count; ++c) max = std::max(max, part_max[c * stride]);
+  float base = max == -HUGE_VALF ? 0.0f : max;
+  for (i64 c = 0; c < count; ++c)
+    sum += first.sum[r + c * stride] * math::exp(part_max[c * stride] - base);
+  // A row without keys has sum 0 and gives zeros; NaN scores give NaN.
+  float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+  T* to = s.o_row(r);
+  for (i64 d = 0; d < s.Dv; d += VL) {
+    int width = int(std::min<i64>(VL, s.Dv - d));
+    vf x = {};
+    for (i64 c = 0; c < count; ++c)
+      x += math::exp(part_max[c * stride] - base) * inverse *
+           vload_n(first.out + r * first.ld + c * stride + d, width);
+    vstore_n(to + d, x, width);
+  }
+}
+
+#define XC_INSTANTIATE(T)                                                            \
+  template int dot_rows<T>();                                                        \
+  template size_t dot_scratch<T>(i64, i64);                                          \
+  template void attend_dot<T>(const Slice<T>&, i64, i64, void*, const Partial&);     \
+  template void finish_row<T>(const Slice<T>&, i64, const Partial&, i64, i64);
+XC_INSTANTIATE(float)
+XC_INSTANTIATE(bf16)
+#undef XC_INSTANTIATE
+
+}  // namespace core
+}  // namespace xc

@@ -1,0 +1,36 @@
+// Mixture-of-experts feed-forward: routing, gated MLP and weighted combine in one kernel.
+#pragma once
+#include "gemm.hpp"
+
+namespace xc {
+
+enum class Act { silu, gelu, gelu_tanh, relu };
+
+/// y[t] = sum_k weight[t,k] * down_e(act(gate_e x_t) * up_e x_t), e = expert[t,k].
+template <class T>
+struct Experts {
+  const T* x;  // [tokens, hidden], row stride ldx
+  i64 ldx;
+  const i64* expert;   // [tokens, topk]; an id outside [0, experts) adds nothing and fails the run
+  const void* weight;  // [tokens, topk], bf16 if weight_bf16, else fp32
+  bool weight_bf16;
+  const T* gate_up;  // [experts] panels of [2*inter, hidden]: 16 gate rows, 16 up rows, 16 gate ...;
+                     // inter padded to a multiple of 16. Without a gate: panels of [inter, hidden]
+  const T* down;     // [experts] panels of [hidden, inter]
+  T* y;              // [tokens, hidden], contiguous
+  i64 tokens, hidden, inter, experts, topk;
+  Act act;
+  void* workspace;       // experts_workspace() bytes, 64-byte aligned, shared by the team
+  bool has_gate = true;  // false: down_e(act(up_e x_t))
+};
+
+/// Bytes of workspace. With rows = tokens*topk and inter16 = inter rounded up to 16:
+///   rows * (4*hidden + elem*inter16 + 40) + 32*experts + 4096
+i64 experts_workspace(i64 tokens, i64 hidden, i64 inter, i64 experts, i64 topk, i64 elem);
+
+/// T = float or bf16. The activation is rounded to T before `down`; the combine runs in fp32, over
+/// k in order.
+template <class T>
+void experts(const Team& t, const Experts<T>& e);
+
+}  // namespace xc

@@ -1,0 +1,295 @@
+"""One kernel per node: C++ text, and the pointers that it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from xcompile.codegen.expr import STORAGE, address, expression, load, register, store
+from xcompile.codegen.loops import LoopEmitter, make_space, padded, row_indices
+from xcompile.codegen.render import render
+from xcompile.errors import UnsupportedError
+from xcompile.ir import Graph, Node, Value
+from xcompile.layout import Layout, row_stride
+from xcompile.ops.matmul import LINEAR
+from xcompile.passes.fuse_epilogue import GATE
+from xcompile.plan import Packed
+from xcompile.symbolic import Dim, c_expr, dim_str, product
+from xcompile.targets import Target
+
+Source = Value | Packed | Dim  # a value, a packed constant, or bytes of workspace
+LIB = re.compile(r'#include "(\w+)\.hpp"')
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Source of one kernel and the operands it expects, in order."""
+
+    name: str
+    source: str
+    args: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What a template may ask of an operand; texts are C++ expressions."""
+
+    ptr: str
+    ctype: str
+    shape: list[str]
+    strides: list[str]
+    rows: str  # elements over all dims but the last
+    cols: str
+    size: str  # all elements
+    row_stride: str
+    at: str  # offset of row (i0, i1, ...) of the first result, broadcast
+    bits: int
+
+
+class KernelBuilder:
+    """Renders kernels for one graph on one target."""
+
+    def __init__(self, target: Target, graph: Graph, layouts: dict[Value, Layout]) -> None:
+        self.target = target
+        self.graph = graph
+        self.layouts = layouts
+        self.symbols = sorted(graph.symbols)
+
+    def build(self, n: Node) -> Kernel:
+        body = n.body
+        if body is not None and any(m.op is LINEAR for m in body.nodes):
+            return self._linear(n, body)
+        if n.op is LINEAR:
+            return self._linear(n, None)
+        if body is not None:
+            return self._loop(n, body)
+        return self._generic(n)
+
+    # -- common ---------------------------------------------------------------------------
+    def _finish(self, n: Node, label: str, args: list[Source], text: str) -> Kernel:
+        used = [
+            f"const i64 {s} = s[{k}];"
+            for k, s in enumerate(self.symbols)
+            if re.search(rf"\b{re.escape(s)}\b", text)
+        ]
+        digest = hashlib.sha256(("\n".join(used) + text).encode()).hexdigest()[:8]
+        name = f"{label}_{digest}"
+        source = render(
+            self.target.template_path,
+            "kernel.j2",
+            name=name,
+            symbols=used,
+            text=text.rstrip("\n").replace("@NAME@", name),
+            doc=describe(n, self.symbols),
+        )
+        return Kernel(name, source, tuple(args))
+
+    def _row_strides(self, v: Value) -> tuple[Dim, ...]:
+        return self.layouts[v].strides
+
+    # -- fused loops ----------------------------------------------------------------------
+    def _loop(self, n: Node, body: Graph) -> Kernel:
+        reduces = any(m.op.reduces for m in body.nodes)
+        ramps = [m for m in body.nodes if m.op.name == "iota"]
+        operands = [(b, self.layouts[v].strides) for b, v in zip(body.inputs, n.inputs)]
+        operands += [
+            (b, self.layouts[v].strides) for b, v in zip(body.outputs, n.outputs, strict=True)
+        ]
+        operands += [(m.out, _ramp_strides(m)) for m in ramps]
+        space = make_space(body, operands, reduces)
+        emitter = LoopEmitter(body, space)
+        phases, buffers = emitter.emit()
+        index = [f"i{k}" for k in range(len(space.rows))]
+        bases = []
+        for k, v in enumerate(body.inputs):
+            at = address(index, space.strides[v][:-1])
+            bases.append(f"const {STORAGE[v.dtype]}* x{k}_ = a{k} + {at};")
+        for k, v in enumerate(body.outputs):
+            at = address(index, space.strides[v][:-1])
+            bases.append(f"{STORAGE[v.dtype]}* y{k}_ = b{k} + {at};")
+        for m in ramps:
+            at = address(index, space.strides[m.out][:-1])
+            start = c_expr(m.attrs["start"])
+            bases.append(f"const i64 {emitter.label[m.out]}_ = {start} + {at};")
+        text = render(
+            self.target.template_path,
+            "loop.j2",
+            inputs=[STORAGE[v.dtype] for v in body.inputs],
+            outputs=[STORAGE[v.dtype] for v in body.outputs],
+            rows=c_expr(product(space.rows)),
+            columns=c_expr(space.columns),
+            flat=space.flat,
+            indices=row_indices(space.rows),
+            bases=bases,
+            prologue=emitter.prologue,
+            phases=phases,
+            buffers=buffers,
+        )
+        args: list[Source] = [*n.inputs, *n.outputs]
+        return self._finish(n, "loop", args, text)
+
+    # -- linear with epilogue -------------------------------------------------------------
+    def _linear(self, n: Node, body: Graph | None) -> Kernel:
+        linears = [m for m in body.nodes if m.op is LINEAR] if body is not None else [n]
+        outer = dict(zip(body.inputs, n.inputs)) if body is not None else {}
+        x, w = (outer.get(v, v) for v in linears[0].inputs)
+        weights = [outer.get(m.inputs[1], m.inputs[1]) for m in linears]
+        if any(v not in self.graph.consts for v in weights):
+            raise UnsupportedError(f"linear with a weight that is not a constant ({n.origin})")
+        lda = row_stride(x.shape, self._row_strides(x))
+        assert lda is not None
+        rows = product(x.shape[:-1])
+        columns = product([len(linears), w.shape[0]])
+        kind = "panels" if len(linears) == 1 else "panels_gated"
+        extra = [v for v in outer.values() if v is not x and v not in weights]
+        body_of = {o: b for b, o in outer.items()}
+        rank = n.out.type.rank
+        lines: list[str] = []
+        names = {m.out: f"acc_[{'GATE + ' if k else ''}j]" for k, m in enumerate(linears)}
+        if len(linears) == 1:
+            names = {linears[0].out: "acc_[j]"}
+        computed = {m.out for m in linears}
+        row_dims, index = list(n.out.shape[:-1]), [f"i{k}" for k in range(rank - 1)]
+        bases: list[str] = []
+        for k, v in enumerate(extra):
+            strides = padded(self._row_strides(v), v.shape, rank)
+            at = address(index, strides[:-1])
+            bases.append(f"const {STORAGE[v.dtype]}* x{k}_ = c.x{k} + {at};")
+            step = strides[-1]
+            j = "0" if step == 0 else "(n + j)" if step == 1 else f"(n + j) * {c_expr(step)}"
+            names[body_of[v]] = f"x{k}"
+            lines.append(
+                f"const {register(v.dtype)} x{k} = {load(f'x{k}_[{j}]', v.dtype)};"
+            )
+        if body is not None:
+            for k, m in enumerate(body.nodes):
+                if m.op is LINEAR:
+                    continue
+                lines.append(f"const {register(m.out.dtype)} v{k} = {expression(m, names, computed)};")
+                names[m.out] = f"v{k}"
+                computed.add(m.out)
+        result = body.outputs[0] if body is not None else n.out
+        strides = self._row_strides(n.out)
+        bases.append(
+            f"{STORAGE[n.out.dtype]}* y_ = c.y + {address(index, strides[:-1])};"
+        )
+        step = strides[-1]
+        at = "n + j" if step == 1 else f"(n + j) * {c_expr(step)}"
+        lines.append(store(f"y_[{at}]", names[result], n.out.dtype))
+        symbols = sorted({s for text in (*bases, *lines, *map(c_expr, row_dims)) for s in
+                          self.symbols if re.search(rf"\b{re.escape(s)}\b", text)})  # fmt: skip
+        text = render(
+            self.target.template_path,
+            "linear.j2",
+            ctype=STORAGE[x.dtype],
+            extra=[STORAGE[v.dtype] for v in extra],
+            out=STORAGE[n.out.dtype],
+            lda=c_expr(lda),
+            M=c_expr(rows),
+            N=c_expr(columns),
+            K=c_expr(x.shape[-1]),
+            gated=len(linears) == 2,
+            gate=GATE,
+            captured=symbols,
+            indices=[s.replace("= r;", "= m + row;") for s in row_indices(row_dims)],
+            bases=bases,
+            lines=lines,
+        )
+        args: list[Source] = [x, Packed(kind, tuple(weights)), *extra, n.out]
+        return self._finish(n, "linear", args, text)
+
+    # -- everything else: templates/<target>/<op>.j2, found by name -------------------------
+    def _generic(self, n: Node) -> Kernel:
+        args: list[Source] = []
+        operands: list[Operand] = []
+        for k, v in enumerate(n.inputs):
+            packing = PACKING.get((n.op.name, k))
+            operands.append(self._operand(v, f"a[{len(args)}]", n.out.type.rank))
+            args.append(Packed(packing, (v,)) if packing else v)
+        results = []
+        for k, v in enumerate(n.outputs):
+            if k in n.op.alias:
+                results.append(operands[n.op.alias[k]])
+            else:
+                results.append(self._operand(v, f"a[{len(args)}]", n.out.type.rank))
+                args.append(v)
+        workspace = "nullptr"
+        if n.op.workspace is not None:
+            workspace = f"(void*)a[{len(args)}]"
+            args.append(n.op.workspace([v.type for v in n.inputs], n.attrs))
+        text = render(
+            self.target.template_path,
+            f"{n.op.name}.j2",
+            ins=operands,
+            outs=results,
+            attrs={k: _c_attr(v) for k, v in n.attrs.items()},
+            workspace=workspace,
+            row_lines=row_indices(list(n.out.shape[:-1])),
+        )
+        return self._finish(n, n.op.name, args, text)
+
+    def _operand(self, v: Value, at: str, rank: int) -> Operand:
+        ctype = STORAGE[v.dtype]
+        strides = self.layouts[v].strides
+        shape = v.shape or (1,)
+        row = row_stride(shape, strides) if v.shape else 1
+        index = [f"i{k}" for k in range(rank - 1)]
+        row_at = address(index, padded(strides, v.shape, rank)[:-1]) if len(v.shape) <= rank else ""
+        return Operand(
+            ptr=f"({ctype}*){at}",
+            ctype=ctype,
+            shape=[c_expr(d) for d in v.shape],
+            strides=["0" if d == 1 else c_expr(s) for d, s in zip(v.shape, strides, strict=True)],
+            rows=c_expr(product(shape[:-1])),
+            cols=c_expr(shape[-1]),
+            size=c_expr(product(shape)),
+            row_stride=c_expr(row) if row is not None else "-1",
+            at=row_at,
+            bits=v.dtype.itemsize * 8,
+        )
+
+
+# (op, operand) -> how the constant in it is packed
+PACKING = {("moe_experts", 3): "experts_gated", ("moe_experts", 4): "experts"}
+
+
+def _ramp_strides(m: Node) -> tuple[Dim, ...]:
+    return tuple(m.attrs["step"] if k == m.attrs["dim"] else 0 for k in range(m.out.type.rank))
+
+
+def _c_attr(v: Any) -> Any:
+    if isinstance(v, bool):
+        return "true" if v else "false"
+    if isinstance(v, torch.dtype):
+        return STORAGE[v]
+    if isinstance(v, float):
+        return f"{v!r}f" if v == v and abs(v) != float("inf") else str(v)
+    if isinstance(v, int) or hasattr(v, "free_symbols"):
+        return c_expr(v)
+    return v
+
+
+def describe(n: Node, symbols: list[str]) -> list[str]:
+    """The node as IR text, one line per inner node, without names that differ between layers."""
+    types = ", ".join(str(v.type) for v in n.outputs)
+    head = f"{types} = {n.op.name}({', '.join(str(v.type) for v in n.inputs)})"
+    if n.body is None:
+        return [head]
+    names = {v: f"%a{k}" for k, v in enumerate(n.body.inputs)}
+    lines = [head]
+    for k, m in enumerate(n.body.nodes):
+        names[m.out] = f"%{k}"
+        attrs = ", ".join(
+            f"{a}={v if not hasattr(v, 'free_symbols') else dim_str(v)}"
+            for a, v in m.attrs.items()
+            if a in ("value", "dtype")
+        ).replace("torch.", "")
+        args = ", ".join(names[v] for v in m.inputs)
+        lines.append(f"  %{k}: {m.out.type} = {m.op.name}({args}) {attrs}".rstrip())
+    return lines
+
+

@@ -1,0 +1,64 @@
+"""Plan -> source files: kernels in a few translation units, the host step, the kernel library."""
+
+from __future__ import annotations
+
+import hashlib
+
+from xcompile.codegen.render import render
+from xcompile.plan import Plan
+from xcompile.runtime.program import Arg
+from xcompile.symbolic import c_expr
+from xcompile.targets import Target
+
+PARTS = 4  # translation units that the emitted kernels are dealt over
+
+
+def emit(plan: Plan, target: Target) -> dict[str, str]:
+    """File name -> text. Identical plans give identical text."""
+    digest = hashlib.sha256(plan.text().encode() + "".join(plan.kernels).encode()).hexdigest()[:12]
+    files = {"host.cpp": _host(plan, target, digest)}
+    kernels = sorted(plan.kernels.items())
+    for part in range(min(PARTS, len(kernels))):
+        texts = [text for _, text in kernels[part::PARTS]]
+        files[f"kernels_{part}.cpp"] = render(
+            target.template_path, "kernels.j2", digest=digest, part=part, kernels=texts
+        )
+    for f in sorted((target.template_path / "lib").iterdir()):
+        if f.suffix in (".cpp", ".hpp"):
+            files[f.name] = f.read_text()
+    return files
+
+
+def _host(plan: Plan, target: Target, digest: str) -> str:
+    program = plan.program()
+    segments: list[list[dict]] = [[] for _ in range(len(plan.islands) + 1)]
+    for x in plan.launches:
+        types = ", ".join(str(v.type) for v in x.node.outputs)
+        segments[x.segment].append(
+            {
+                "doc": f"{types} = {x.node.op.name}  {x.node.origin}".rstrip(),
+                "kernel": x.kernel,
+                "args": [_pointer(a, len(program.inputs)) for a in x.args],
+            }
+        )
+    return render(
+        target.template_path,
+        "host.j2",
+        digest=digest,
+        kernels=sorted(plan.kernels),
+        segments=segments,
+        symbols=plan.symbols,
+        inputs=len(program.inputs),
+        outputs=len(program.outputs),
+        buffers=len(plan.buffers),
+    )
+
+
+def _pointer(a: Arg, inputs: int) -> str:
+    base = {
+        "arena": f"arena + at[{a.index}]",
+        "const": f"c[{a.index}]",
+        "input": f"io[{a.index}]",
+        "output": f"io[{inputs + a.index}]",
+    }[a.space]
+    return base if a.offset == 0 else f"{base} + {c_expr(a.offset)}"

@@ -1,0 +1,137 @@
+"""The one road from a model to an Executable; every door goes through `compile_graph`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from xcompile.build import build, compiler
+from xcompile.codegen.lower import lower
+from xcompile.codegen.sources import emit
+from xcompile.dump import Dumper
+from xcompile.errors import UnsupportedError, XCompileError
+from xcompile.frontend.fx import Imported
+from xcompile.ir import Graph
+from xcompile.passes import PassRecord, run_pipeline
+from xcompile.plan import Plan
+from xcompile.progress import step
+from xcompile.runtime.executor import Executor, Library, Weights
+from xcompile.targets import Target
+from xcompile.targets.cpu import PACK, cpu
+
+SUPPORTED = {torch.float32, torch.bfloat16}
+
+
+@dataclass
+class Compiled:
+    """All that a compilation made. `seconds` per stage."""
+
+    imported: Imported
+    graph: Graph
+    plan: Plan
+    target: Target
+    sources: dict[str, str]
+    library: bytes
+    passes: list[PassRecord]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def packed(self) -> list[torch.Tensor]:
+        """The packed constants, in the library's order."""
+        return [self._pack(i) for i in range(len(self.plan.consts))]
+
+    def _pack(self, i: int) -> torch.Tensor:
+        c = self.plan.consts[i]
+        tensors = [self.graph.consts[v] for v in c.values]
+        if any(t is None for t in tensors):
+            raise XCompileError(f"constant {c.name} has no data")
+        return PACK[c.kind](*tensors)
+
+
+def make_target(target: str | Target) -> Target:
+    """"cpu" or "cpu/avx2" (see targets/cpu.py) as a Target. Raises XCompileError."""
+    if isinstance(target, Target):
+        return target
+    name, _, isa = target.partition("/")
+    if name != "cpu":
+        raise XCompileError(f"unknown target {target!r}; targets: cpu, cpu/LEVEL")
+    return cpu(isa or os.environ.get("XC_ISA", "auto"))
+
+
+def compile_graph(
+    imported: Imported,
+    target: str | Target = "cpu",
+    *,
+    strict: bool = False,
+    examples: Sequence[torch.Tensor] | None = None,
+) -> Compiled:
+    """Passes, codegen and build of an imported graph.
+
+    strict    refuse eager islands (UnsupportedError names them)
+    examples  example inputs, for XC_VERIFY=2
+    """
+    target = make_target(target)
+    if strict and imported.islands:
+        raise UnsupportedError(
+            "strict compilation refuses eager islands: " + ", ".join(imported.islands)
+        )
+    compiler()  # fail before the long part when there is none
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal start
+        now = time.perf_counter()
+        seconds[name] = now - start
+        start = now
+
+    folder = os.environ.get("XC_DUMP")
+    dumper = Dumper(Path(folder)) if folder else None
+    deep = os.environ.get("XC_VERIFY") == "2"
+    with step("passes"):
+        graph, records = run_pipeline(
+            imported.graph,
+            target,
+            observe=dumper.add if dumper else lambda name, graph, seconds: None,
+            check=examples if deep else None,
+        )
+    if dumper:
+        dumper.close()
+    lap("passes")
+    with step("codegen"):
+        plan = lower(graph, target)
+        sources = emit(plan, target)
+    lap("codegen")
+    library = build_sources(target, sources)
+    lap("build")
+    return Compiled(imported, graph, plan, target, sources, library, records, seconds)
+
+
+def build_sources(target: Target, sources: Mapping[str, str]) -> bytes:
+    """The shared library of emitted sources."""
+    with tempfile.TemporaryDirectory() as tmp, step("g++") as progress:
+        root = Path(tmp)
+        for name, text in sources.items():
+            (root / name).write_text(text)
+        units = sorted(p for p in root.iterdir() if p.suffix == ".cpp")
+        return build(target, units, root, progress=progress)
+
+
+def load_library(data: bytes) -> Library:
+    """dlopen a library from bytes."""
+    with tempfile.NamedTemporaryFile(suffix=".so") as f:
+        f.write(data)
+        f.flush()
+        return Library(Path(f.name))
+
+
+def executor(c: Compiled, threads: int | None = None) -> Executor:
+    """An Executor over a compilation in this process."""
+    return Executor(c.plan.program(), load_library(c.library), Weights(c.packed()), threads)
+
+

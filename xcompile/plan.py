@@ -1,0 +1,93 @@
+"""What will run: launches in order, and where every byte lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xcompile.ir import Graph, Node, Value
+from xcompile.layout import Layout
+from xcompile.runtime.program import Arg, Buffer, Island, Program, TensorSpec
+from xcompile.symbolic import Dim, dim_str, simplify
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A constant as a kernel wants it: the values it is made of and the packing's name."""
+
+    kind: str
+    values: tuple[Value, ...]
+
+    @property
+    def name(self) -> str:
+        base = "+".join(v.name for v in self.values)
+        return base if self.kind == "raw" else f"{base}:{self.kind}"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel call. `segment` counts the eager islands before it."""
+
+    kernel: str
+    args: tuple[Arg, ...]
+    node: Node
+    segment: int
+    flops: Dim
+    nbytes: Dim
+
+
+@dataclass
+class Plan:
+    """A compiled step: graph, launches, memory, constants, and the sources of its kernels."""
+
+    graph: Graph
+    layouts: dict[Value, Layout]
+    symbols: list[str]
+    launches: list[Launch] = field(default_factory=list)
+    islands: list[Island] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+    consts: list[Packed] = field(default_factory=list)
+    kernels: dict[str, str] = field(default_factory=dict)  # name -> C++ source
+
+    def program(self) -> Program:
+        """What the runtime needs to know."""
+        g = self.graph
+        results = [TensorSpec(v.name or f"output{k}", v.type) for k, v in enumerate(g.outputs)]
+        return Program(
+            inputs=[TensorSpec(v.name, v.type) for v in g.inputs],
+            outputs=[r for k, r in enumerate(results) if k not in g.state],
+            state=sorted(set(g.state.values())),
+            symbols={s: g.symbols[s] for s in self.symbols},
+            buffers=self.buffers,
+            consts=[c.name for c in self.consts],
+            islands=self.islands,
+            steps=len(self.launches) + len(self.islands),
+        )
+
+    def text(self, env: Mapping[str, int] | None = None) -> str:
+        """plan.txt: launches, then memory at the given (default: hinted) sizes."""
+        program = self.program()
+        caps = program.capacity(env or program.hints())
+        offsets, peak = program.offsets(caps)
+        lines = [f"# {len(self.launches)} launches of {len(self.kernels)} kernels"]
+        for i, x in enumerate(self.launches):
+            args = ", ".join(
+                f"{a.space}[{a.index}]" + (f"+{dim_str(a.offset)}" if a.offset != 0 else "")
+                for a in x.args
+            )
+            flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
+            where = f"  # {x.node.origin}" if x.node.origin else ""
+            lines.append(f"{i:4d} {x.kernel}({args})  flops={flops} bytes={nbytes}{where}")
+        for x in self.islands:
+            lines.append(f"eager island: {x.target}")
+        sizes = ", ".join(f"{s}={n}" for s, n in caps.items()) or "static shapes"
+        bound = program.live_bytes(caps)
+        lines += ["", f"# arena at {sizes}: {peak} bytes; lower bound of live bytes {bound}"]
+        for i, b in enumerate(self.buffers):
+            share = f" in place of {b.shares}" if b.shares is not None else ""
+            lines.append(
+                f"{i:4d} offset {offsets[i]:10d} size {b.size(caps):10d} "
+                f"live {b.first}..{b.last} {b.name}{share}"
+            )
+        lines += [f"const {i:4d} {c.name}" for i, c in enumerate(self.consts)]
+        return "\n".join(lines) + "\n"
