@@ -237,6 +237,12 @@ class Graph:
             if v in known:
                 raise XCompileError(f"value {v.name!r} is defined twice")
             known.add(v)
+            self._check_symbols(v, f"value {v.name!r}")
+        if len({*self.state.values()}) != len(self.state):
+            raise XCompileError(f"two outputs update one input: {self.state}")
+        for o, i in self.state.items():
+            if not (0 <= o < len(self.outputs) and 0 <= i < len(self.inputs)):
+                raise XCompileError(f"there is no output {o} or no input {i} to update")
         dead: dict[Value, Node] = {}
         writes = self._in_place_writes()
         for i, n in enumerate(self.nodes):
@@ -257,9 +263,8 @@ class Graph:
                 if v in known:
                     raise XCompileError(f"{where} defines a value twice")
                 known.add(v)
-            for s in {s for v in n.outputs for d in v.shape for s in free_names(d)}:
-                if s not in self.symbols:
-                    raise XCompileError(f"{where} uses symbol {s}, which the graph does not have")
+            for v in n.outputs:
+                self._check_symbols(v, where)
             if n.body is not None:
                 replace(n.body, symbols=self.symbols).verify()
             for v in n.inputs:
@@ -268,12 +273,20 @@ class Graph:
         for v in self.outputs:
             if v not in known:
                 raise XCompileError(f"output %{v.name} is never defined")
+            if v in dead:
+                raise XCompileError(
+                    f"output %{v.name} is returned after {dead[v].op.name} overwrote it in place"
+                )
         for o, i in self.state.items():
             if not self.outputs[o].type.same(self.inputs[i].type):
                 raise XCompileError(
                     f"output {o} ({self.outputs[o].type}) cannot update input "
                     f"{self.inputs[i].name!r} ({self.inputs[i].type})"
                 )
+
+    def _check_symbols(self, v: Value, where: str) -> None:
+        for s in sorted({s for d in v.shape for s in free_names(d)} - self.symbols.keys()):
+            raise XCompileError(f"{where} uses symbol {s}, which the graph does not have")
 
     def _in_place_writes(self) -> dict[Value, list[Node]]:
         """Values on the chain from an updated input to its output -> the nodes that write them."""

@@ -21,7 +21,7 @@ import torch
 from xcompile.errors import XCompileError
 from xcompile.ir import DTYPE_NAMES, DTYPES, Graph, Node, Op, Type, Value
 from xcompile.ops import registry
-from xcompile.symbolic import Dim, Range, dim_str, free_names, parse_dim
+from xcompile.symbolic import Dim, Range, dim_str, free_names, parse_dim, simplify
 
 MAX_DEPTH = 16  # blocks in blocks, and tuples in tuples
 MAX_RANK = 64
@@ -126,8 +126,11 @@ def _list(values: Sequence[Value], names: _Names) -> str:
 
 
 def _typed(v: Value, names: _Names) -> str:
-    dims = ", ".join(map(dim_str, v.shape))
-    return f"%{names(v)}: {_dtype(v.dtype)}[{dims}]"
+    return f"%{names(v)}: {_dtype(v.dtype)}[{', '.join(map(_dim, v.shape))}]"
+
+
+def _dim(e: Dim) -> str:
+    return dim_str(simplify(e))  # canonical, as parsing makes it
 
 
 def _dtype(d: torch.dtype) -> str:
@@ -158,7 +161,7 @@ def _attr(a: Any) -> str:
         case torch.dtype():
             return _dtype(a)
         case sympy.Expr():
-            return dim_str(a)
+            return _dim(a)
         case tuple():
             return f"({', '.join(map(_attr, a))}{',' if len(a) == 1 else ''})"
     raise XCompileError(f"attribute value {a!r} ({type(a).__name__}) has no text form")
@@ -185,7 +188,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
-_INT = re.compile(r"-?\d{1,20}", re.ASCII)
+_INT = re.compile(r"-?\d+", re.ASCII)
 _FLOAT = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _OPEN, _CLOSE = {"(": ")", "[": "]"}, {")", "]"}
 
@@ -255,7 +258,7 @@ class _Line:
         return self.to_int(sign + self.take("number", expected), expected)
 
     def to_int(self, text: str, expected: str) -> int:
-        if not _INT.fullmatch(text) or abs(int(text)) >= 1 << 64:
+        if not _INT.fullmatch(text) or len(text) > 21 or abs(int(text)) >= 1 << 64:
             self.error(f"found {text[:30]!r}, expected {expected}")
         return int(text)
 

@@ -262,7 +262,8 @@ class Imported:
     """An imported graph and how the caller's arguments and results map to it.
 
     inputs   for each graph input: position in the flat user arguments
-    outputs  for each flat user result: ("value", output index) or ("const", literal)
+    outputs  for each flat user result: ("value", index among the outputs that are not state) or
+             ("const", literal)
     """
 
     graph: Graph
@@ -396,6 +397,8 @@ def _finish(imp: Importer, positions: list[int], outs: list[tuple[str, Any]]) ->
     g.nodes = [n for n in g.nodes if live & set(n.outputs)]
     g.consts = {v: t for v, t in g.consts.items() if v in live}
     g.verify()
+    plain = [o for o in range(len(g.outputs)) if o not in g.state]
+    outs = [(kind, plain.index(x) if kind == "value" else x) for kind, x in outs]
     islands = [f"{n.attrs['target']} ({n.origin})" for n in g.nodes if n.op is TORCH_CALL]
     return Imported(g, positions, outs, islands)
 

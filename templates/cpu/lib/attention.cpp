@@ -78,7 +78,8 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
         index, index + requests, task, [](i64 at, const Entry& x) { return at < x.tasks_end; });
     i64 per_head = e->shape.key_parts() * e->shape.row_parts(task_rows);
     i64 at = task - (e->tasks_end - per_head * heads);
-    i64 head = at / per_head, part = at % per_head, split = e->shape.key_parts();
+    // Heads of the same keys follow each other: they are neighbours in memory.
+    i64 head = at % heads, part = at / heads, split = e->shape.key_parts();
     Slice<T> s = slice(e - index, head);
     if (s.rows() > kSplitRows) {
       i64 r0 = part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);

@@ -13,16 +13,24 @@ constexpr i64 kBlock = 64;     // keys per inner block
 constexpr int kMaxDotRows = 16;
 constexpr int kOut = VL == 16 ? 4 : 2;  // value vectors per pass
 
+// Rows of one head lie far apart, out of reach of the hardware prefetcher.
+template <class T>
+inline void prefetch_row(const T* row, i64 n) {
+  const char* p = reinterpret_cast<const char*>(row);
+  for (i64 b = 0; b < n * i64(sizeof(T)); b += 64) __builtin_prefetch(p + b);
+}
+
 // score[r][i] = q[r] . k[i] for VL keys. Partial sums of a key live in one vector; transposing VL
 // of them turns the horizontal sums into vertical ones.
 template <class T>
 void scores(const float* q, i64 q_ld, int rows, const T* const* kp, i64 D, float* score,
-            i64 score_ld) {
+            i64 score_ld, const T* const* ahead, i64 ahead_n) {
   vf sums[kMaxDotRows][VL];
   const i64 whole = D / VL * VL;
   const int tail = int(D - whole);
   for (int i = 0; i < VL; ++i) {
     const T* key = kp[i];
+    prefetch_row(ahead[i], ahead_n);
     int r = 0;
     for (; r + 4 <= rows; r += 4) {
       const float* qr = q + r * q_ld;
@@ -64,7 +72,8 @@ void scores(const float* q, i64 q_ld, int rows, const T* const* kp, i64 D, float
 
 // out[r][0..kOut*VL) += sum_i p[r][i] v[i], R rows.
 template <class T, int R>
-void add_values(const float* p, const T* const* vp, i64 n, i64 col, int width, float* out, i64 ld) {
+void add_values(const float* p, const T* const* vp, i64 n, i64 col, int width, float* out, i64 ld,
+                const T* const* ahead, i64 ahead_n) {
   vf c[R][kOut];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
@@ -72,6 +81,7 @@ void add_values(const float* p, const T* const* vp, i64 n, i64 col, int width, f
     for (int v = 0; v < kOut; ++v) c[r][v] = vload(out + r * ld + v * VL);
   for (i64 i = 0; i < n; ++i) {
     const T* value = vp[i] + col;
+    if (ahead_n) prefetch_row(ahead[i], ahead_n);
     vf x[kOut];
     if (width >= kOut * VL) {
 #pragma GCC unroll 4
@@ -105,7 +115,7 @@ int dot_rows() {
 
 template <class T>
 size_t dot_scratch(i64 D, i64 Dv) {
-  return size_t(kMaxDotRows * (padded(D) + padded(Dv) + kBlock) * 4 + 2 * kBlock * 8 + 256);
+  return size_t(kMaxDotRows * (padded(D) + padded(Dv) + kBlock) * 4 + 4 * kBlock * 8 + 256);
 }
 
 template <class T>
@@ -115,8 +125,10 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
   float* q = static_cast<float*>(scratch);
   float* out = q + kMaxDotRows * q_ld;
   float* p = out + kMaxDotRows * out_ld;
+  // Pointers to this block's keys and values and to the next one's. Scoring prefetches the values,
+  // adding the values prefetches the next keys.
   const T** kp = reinterpret_cast<const T**>(p + kMaxDotRows * kBlock);
-  const T** vp = kp + kBlock;
+  const T **vp = kp + kBlock, **next_k = vp + kBlock, **next_v = next_k + kBlock;
   for (int r = 0; r < rows; ++r) {
     const T* from = s.q_row(r);
     for (i64 d = 0; d < q_ld; d += VL)
@@ -126,11 +138,23 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
   }
   std::fill(out, out + rows * out_ld, 0.0f);
 
+  // A block short of keys repeats its last one.
+  auto locate = [&](i64 j, const T** k, const T** v) {
+    i64 n = std::min(kBlock, j1 - j);
+    if (n <= 0) return;
+    s.gather(j, n, k, v);
+    for (i64 i = n; i < kBlock; ++i) k[i] = k[n - 1], v[i] = v[n - 1];
+  };
+  locate(j0, next_k, next_v);
+  for (i64 i = 0; i < std::min(kBlock, j1 - j0); ++i) prefetch_row(next_k[i], s.D);
+
   for (i64 j = j0; j < j1; j += kBlock) {
     const i64 n = std::min(kBlock, j1 - j);
-    s.gather(j, n, kp, vp);
-    for (i64 i = n; i < round_up(n, VL); ++i) kp[i] = kp[n - 1];
-    for (i64 i = 0; i < n; i += VL) scores(q, q_ld, rows, kp + i, s.D, p + i, kBlock);
+    std::swap(kp, next_k);
+    std::swap(vp, next_v);
+    locate(j + kBlock, next_k, next_v);
+    for (i64 i = 0; i < n; i += VL)
+      scores(q, q_ld, rows, kp + i, s.D, p + i, kBlock, vp + i, s.Dv);
     for (int r = 0; r < rows; ++r) {
       float* pr = p + r * kBlock;
       if (s.mask)
@@ -157,10 +181,13 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
     }
     for (i64 col = 0; col < s.Dv; col += kOut * VL) {
       int width = int(std::min<i64>(kOut * VL, s.Dv - col)), r = 0;
+      auto ahead = [&] { return col == 0 && r == 0 && j + kBlock < j1 ? s.D : i64(0); };
       for (; r + 4 <= rows; r += 4)
-        add_values<T, 4>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld);
+        add_values<T, 4>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld, next_k,
+                         ahead());
       for (; r < rows; ++r)
-        add_values<T, 1>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld);
+        add_values<T, 1>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld, next_k,
+                         ahead());
     }
   }
   for (int r = 0; r < rows; ++r)
