@@ -8,6 +8,8 @@ import sympy
 
 from xcompile.ir import Graph, Node, Value, evaluate_node, make
 from xcompile.ops.leaf import FULL, IOTA
+from xcompile.ops.matmul import LINEAR
+from xcompile.ops.pointwise import BY_NAME
 from xcompile.ops.view import EXPAND, PERMUTE, RESHAPE, SLICE
 from xcompile.rewrite import dce
 from xcompile.symbolic import Dim, free_names, same, simplify
@@ -99,6 +101,9 @@ def _simplify(n: Node, made: dict[Value, Node], emit: Any) -> Value | None:
         if src is not None and src.op.name == "cast" and _widens(src.inputs[0].dtype, x.dtype):
             return src.inputs[0] if src.inputs[0].dtype == n.out.dtype else None
         return None
+    if n.op is LINEAR and len(n.inputs) == 3:
+        product = emit(make(LINEAR, *n.inputs[:2], origin=n.origin))
+        return emit(make(BY_NAME["add"], product, n.inputs[2], origin=n.origin))
     if name == "mul" and (other := _times_one(n, made)) is not None:
         return other
     if not n.op.view:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from xcompile.ir import Graph, Node, Value
+from xcompile.ops.leaf import IOTA
 from xcompile.ops.matmul import LINEAR
 from xcompile.rewrite import dce
 from xcompile.targets import Target
@@ -27,6 +28,7 @@ class _Epilogue:
 def run(graph: Graph, target: Target) -> Graph:
     users = graph.users()
     outputs = set(graph.outputs)
+    ramps = {n.out for n in graph.nodes if n.op is IOTA}
     groups: dict[Value, _Epilogue] = {}  # the group's newest result
     member: dict[Node, _Epilogue] = {}
     for n in graph.nodes:
@@ -42,7 +44,9 @@ def run(graph: Graph, target: Target) -> Graph:
                 and v.type.rank == n.out.type.rank
                 and v.shape == n.out.shape
             ]
-            if not ready or any(u.op.reduces for u in users.get(n.out, [])):
+            if not ready or ramps & {*n.inputs}:
+                continue
+            if any(u.op.reduces for u in users.get(n.out, [])):
                 continue
             first, *rest = (groups[v] for v in ready)
             for other in rest[:1]:

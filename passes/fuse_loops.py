@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from xcompile.ir import Graph, Node, Value
 from xcompile.layout import layouts
 from xcompile.ops.norm import DECOMPOSE
+from xcompile.ops.pointwise import COPY
 from xcompile.rewrite import dce
 from xcompile.symbolic import Dim, same
 from xcompile.targets import Target
@@ -37,6 +38,10 @@ def decompose(graph: Graph) -> Graph:
         out = DECOMPOSE[n.op](scratch, *n.inputs, **n.attrs)
         nodes += [replace(m, origin=n.origin) for m in scratch.nodes]
         mapping[n.out] = out
+    # a reduction of one element is a copy: loops tell rows from columns by the last dim
+    nodes = [
+        replace(n, op=COPY) if n.op.reduces and same(n.inputs[0].shape[-1], 1) else n for n in nodes
+    ]
     return graph.with_nodes(nodes, mapping)
 
 
@@ -50,6 +55,8 @@ class _Unit:
     last: int
     after: set[_Unit] = field(default_factory=set)  # must run before this unit
     before: set[_Unit] = field(default_factory=set)
+    reads: set[Value] = field(default_factory=set)  # roots, and the roots that it overwrites
+    writes: set[Value] = field(default_factory=set)
 
 
 def _same(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> bool:
@@ -88,6 +95,8 @@ class _Fuser:
         for n in self.graph.nodes:
             written = [lay[n.inputs[k]].root for k in n.op.alias.values()]
             written += [self.graph.inputs[state[v]] for v in n.outputs if v in state]
+            self.unit[n].writes.update(written)
+            self.unit[n].reads.update(lay[v].root for v in n.inputs)
             for root in written:
                 for r in readers.get(root, []):
                     self._edge(self.unit[r], self.unit[n])
@@ -107,8 +116,10 @@ class _Fuser:
 
     def _try_join(self, a: _Unit, b: _Unit) -> None:
         space = _joint(a.space, b.space)
-        if space is None or self._path_around(a, b):
-            return
+        if space is None or a.reads & b.writes or b.reads & a.writes or self._path_around(a, b):
+            return  # one loop must not read the state that it writes
+        a.reads |= b.reads
+        a.writes |= b.writes
         a.nodes += b.nodes
         a.space, a.first, a.last = space, min(a.first, b.first), max(a.last, b.last)
         for n in b.nodes:

@@ -35,12 +35,8 @@ class _Layouter:
         self._find_last_reads()
         for n in g.nodes:
             self._visit(replace(n, inputs=tuple(self.mapping.get(v, v) for v in n.inputs)), n)
-        outputs: list[Value] = []
-        for o, v in enumerate(g.outputs):
-            outputs.append(self._output(o, self.mapping.get(v, v), outputs))
-        out = g.with_nodes(self.nodes)
-        out.outputs = outputs
-        return out
+        out = replace(g, outputs=self._outputs())
+        return out.with_nodes(self.nodes)
 
     # A value's root before any copies are inserted: good enough to know who may still read it.
     def _find_last_reads(self) -> None:
@@ -115,14 +111,16 @@ class _Layouter:
         return self.copy(v, cat.origin, shared=False)
 
     def _in_place(self, n: Node, old: Node) -> Node:
-        inputs = [
-            v if k in n.op.alias.values() else self._operand(n, k, v)
-            for k, v in enumerate(n.inputs)
-        ]
+        inputs = list(n.inputs)
         for result, operand in n.op.alias.items():
             v = n.inputs[operand]
             if not self._may_overwrite(old, result, operand, v):
                 inputs[operand] = self.copy(v, n.origin, shared=False)
+        written = {self.lay[inputs[k]].root for k in n.op.alias.values()}
+        for k, v in enumerate(n.inputs):
+            if k not in n.op.alias.values():
+                clash = self.lay[v].root in written  # it would be read while it changes
+                inputs[k] = self.copy(v, n.origin) if clash else self._operand(n, k, v)
         return replace(n, inputs=tuple(inputs))
 
     def _may_overwrite(self, n: Node, result: int, operand: int, v: Value) -> bool:
@@ -147,17 +145,35 @@ class _Layouter:
             v = step[0].out
         return True
 
-    def _output(self, o: int, v: Value, before: list[Value]) -> Value:
+    def _outputs(self) -> list[Value]:
+        """Results that own their memory. Copies into state come last: until then every result
+        may still read the old state, that of another input included."""
+        g = self.graph
+        out = [self.mapping.get(v, v) for v in g.outputs]
+        seen: set[Value] = set()
+        for o, v in enumerate(out):
+            if o not in g.state:
+                out[o] = v if v not in seen and self._owns(v) else self.copy(v, shared=False)
+                seen.add(out[o])
+        late = [o for o in g.state if not self._updated(out[o], g.inputs[g.state[o]])]
+        states = {g.inputs[i] for i in g.state.values()}
+        for o in late:
+            if self.lay[out[o]].root in states:
+                out[o] = self.copy(out[o], shared=False)
+        for o in late:
+            out[o] = self.copy(out[o], shared=False)
+        return out
+
+    def _owns(self, v: Value) -> bool:
         lay = self.lay[v]
-        if o in self.graph.state:
-            if lay.root is self.graph.inputs[self.graph.state[o]]:
-                return v
-            return self.copy(v, shared=False)
         made_here = lay.root is v and v not in self.graph.inputs and v not in self.graph.consts
         pieces = any(v in n.inputs for n in self.nodes if n.op.name == "cat")
-        whole = accepts(None, v.shape, lay.strides)
-        ok = made_here and whole and v not in before and not pieces
-        return v if ok else self.copy(v, shared=False)
+        return made_here and accepts(None, v.shape, lay.strides) and not pieces
+
+    def _updated(self, v: Value, state: Value) -> bool:
+        """Whether v already lies where its state does."""
+        lay = self.lay[v]
+        return lay.root is state and lay.offset == 0 and accepts(None, v.shape, lay.strides)
 
 
 def _twice(n: Node, v: Value) -> bool:

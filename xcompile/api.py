@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _export(
     if not isinstance(model, torch.nn.Module) and isinstance(dynamic_shapes, list | tuple):
         dynamic_shapes = (dynamic_shapes,)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _experts_ready(model):
             return torch.export.export(
                 module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
             )
@@ -142,6 +143,15 @@ def _export(
             "Data-dependent Python control flow cannot be traced; for Hugging Face "
             "mixture-of-experts models call xcompile.prepare(model) first."
         ) from e
+
+
+def _experts_ready(model: Any) -> AbstractContextManager[Any]:
+    """Hugging Face experts cannot be traced as they are; ours stand in during the export."""
+    if not (isinstance(model, torch.nn.Module) and hasattr(model, "set_experts_implementation")):
+        return nullcontext()
+    from xcompile.frontend import huggingface as hf
+
+    return nullcontext() if hf.preparation(model) else hf.prepared(model, attention=False)
 
 
 class _Function(torch.nn.Module):

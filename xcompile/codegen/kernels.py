@@ -13,7 +13,7 @@ from xcompile.codegen.expr import STORAGE, address, expression, load, register, 
 from xcompile.codegen.loops import LoopEmitter, make_space, padded, row_indices
 from xcompile.codegen.render import render
 from xcompile.errors import UnsupportedError
-from xcompile.ir import Graph, Node, Value
+from xcompile.ir import DTYPE_NAMES, Graph, Node, Value
 from xcompile.layout import Layout, row_stride
 from xcompile.ops.matmul import LINEAR
 from xcompile.passes.fuse_epilogue import GATE
@@ -61,6 +61,8 @@ class KernelBuilder:
 
     def build(self, n: Node) -> Kernel:
         body = n.body
+        for m in body.nodes if body is not None else [n]:
+            _check_dtypes(m)
         if body is not None and any(m.op is LINEAR for m in body.nodes):
             return self._linear(n, body)
         if n.op is LINEAR:
@@ -95,11 +97,13 @@ class KernelBuilder:
     def _loop(self, n: Node, body: Graph) -> Kernel:
         reduces = any(m.op.reduces for m in body.nodes)
         ramps = [m for m in body.nodes if m.op.name == "iota"]
-        operands = [(b, self.layouts[v].strides) for b, v in zip(body.inputs, n.inputs)]
+        operands: list[tuple[Value | Node, tuple[Dim, ...]]] = [
+            (b, self.layouts[v].strides) for b, v in zip(body.inputs, n.inputs, strict=True)
+        ]
         operands += [
             (b, self.layouts[v].strides) for b, v in zip(body.outputs, n.outputs, strict=True)
         ]
-        operands += [(m.out, _ramp_strides(m)) for m in ramps]
+        operands += [(m, _ramp_strides(m)) for m in ramps]
         space = make_space(body, operands, reduces)
         emitter = LoopEmitter(body, space)
         phases, buffers = emitter.emit()
@@ -112,7 +116,7 @@ class KernelBuilder:
             at = address(index, space.strides[v][:-1])
             bases.append(f"{STORAGE[v.dtype]}* y{k}_ = b{k} + {at};")
         for m in ramps:
-            at = address(index, space.strides[m.out][:-1])
+            at = address(index, space.strides[m][:-1])
             start = c_expr(m.attrs["start"])
             bases.append(f"const i64 {emitter.label[m.out]}_ = {start} + {at};")
         text = render(
@@ -145,7 +149,8 @@ class KernelBuilder:
         rows = product(x.shape[:-1])
         columns = product([len(linears), w.shape[0]])
         kind = "panels" if len(linears) == 1 else "panels_gated"
-        extra = [v for v in outer.values() if v is not x and v not in weights]
+        read = {v for m in body.nodes if m.op is not LINEAR for v in m.inputs} if body else set()
+        extra = [v for b, v in outer.items() if b in read]
         body_of = {o: b for b, o in outer.items()}
         rank = n.out.type.rank
         lines: list[str] = []
@@ -251,6 +256,35 @@ class KernelBuilder:
             at=row_at,
             bits=v.dtype.itemsize * 8,
         )
+
+
+FLOATS = {torch.float32, torch.bfloat16}
+ORDERED = {*FLOATS, torch.int64}
+# op -> element types that its kernel exists for; other ops take all
+DTYPES = dict.fromkeys(
+    ("linear", "matmul", "attention", "paged_attention", "moe_experts", "rope"), FLOATS
+) | dict.fromkeys(("topk", "argmax", "sort", "cumsum"), ORDERED)
+
+
+def _check_dtypes(n: Node) -> None:
+    allowed = DTYPES.get(n.op.name)
+    if allowed is None:
+        return
+    bad = next((v for v in n.inputs if v.dtype.is_floating_point and v.dtype not in FLOATS), None)
+    bad = bad or next((v for v in n.inputs[:1] if v.dtype not in allowed), None)
+    if bad is not None:
+        known = ", ".join(sorted(DTYPE_NAMES[d] for d in allowed))
+        raise UnsupportedError(
+            f"{n.op.name} of {bad.type} (at {n.origin or 'the graph'}) is not supported on cpu, "
+            f"which has it for {known}; cast first"
+        )
+    if n.op.name == "attention" and len(n.inputs) > 3:
+        mask, given = n.inputs[3], n.inputs[0]
+        if mask.dtype not in (torch.bool, torch.float32, given.dtype):
+            raise UnsupportedError(
+                f"attention of {given.type} with a mask {mask.type} (at {n.origin or 'the graph'}) "
+                "is not supported on cpu; the mask must be bool, f32 or of the query's type"
+            )
 
 
 # (op, operand) -> how the constant in it is packed

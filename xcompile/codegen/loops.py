@@ -18,7 +18,8 @@ class Space:
 
     rows: list[Dim]
     columns: Dim
-    strides: dict[Value, tuple[Dim, ...]]  # operand -> one stride per row dim, then the column's
+    # operand (or ramp node) -> one stride per row dim, then the column's
+    strides: dict[Value | Node, tuple[Dim, ...]]
     flat: bool  # no rows: columns are split over threads
 
 
@@ -54,12 +55,15 @@ def padded(strides: tuple[Dim, ...], shape: tuple[Dim, ...], rank: int) -> tuple
 
 
 def make_space(
-    body: Graph, operands: list[tuple[Value, tuple[Dim, ...]]], reduces: bool
+    body: Graph, operands: list[tuple[Value | Node, tuple[Dim, ...]]], reduces: bool
 ) -> Space:
-    """Collapse the iteration space. `operands` are (value, element strides)."""
-    shape = iteration_space(body)
+    """Collapse the iteration space. `operands` are (value or ramp node, element strides)."""
+    shape = iteration_space(body) or (1,)
     rank = len(shape)
-    table = {v: list(padded(s, v.shape, rank)) for v, s in operands}
+    table = {
+        v: list(padded(s, v.out.shape if isinstance(v, Node) else v.shape, rank))
+        for v, s in operands
+    }
     dims = list(shape)
     keep_last = reduces or any(
         not same(v.shape[-1] if v.shape else 1, shape[-1])
@@ -163,7 +167,7 @@ class LoopEmitter:
     def _iota(self, n: Node, column: str | None) -> str:
         """A ramp: along the columns, or along a row dim (then a virtual operand holds it)."""
         name = f"{self.label[n.out]}_"
-        step = self.space.strides[n.out][-1]
+        step = self.space.strides[n][-1]
         text = name if column is None or step == 0 else f"({name} + {column} * {c_expr(step)})"
         reg = register(n.out.dtype)
         return text if reg == "i64" else f"{reg}({text})"
@@ -214,8 +218,9 @@ class LoopEmitter:
         v = n.inputs[0]
         k = self.level[v]
         reg, label = register(n.out.dtype), self.label[n.out]
-        limit = "INFINITY" if reg == "float" else f"std::numeric_limits<{reg}>::max()"
-        low = "-INFINITY" if reg == "float" else f"std::numeric_limits<{reg}>::lowest()"
+        real = reg in ("float", "double")
+        limit = "INFINITY" if real else f"std::numeric_limits<{reg}>::max()"
+        low = "-INFINITY" if real else f"std::numeric_limits<{reg}>::lowest()"
         start = {"sum": "0", "amax": low, "amin": limit}[n.op.name]
         operator = {"sum": "+", "amax": "max", "amin": "min"}[n.op.name]
         name = self.label[v] if self._is_row(v) and v in self.made else self._column(v, k, phases)
@@ -228,6 +233,11 @@ class LoopEmitter:
             "amin": f"{label} = {label} < {name} ? {label} : {name};",
         }[n.op.name]
         p.loop.append(joined)
+        if real and n.op.name != "sum":  # a comparison loses NaN
+            p.hoisted.append(f"int {label}_nan = 0;")
+            p.reductions.append(("|", f"{label}_nan"))
+            p.loop.append(f"{label}_nan |= {name} != {name};")
+            phases[k + 1].row.insert(0, f"if ({label}_nan) {label} = NAN;")
 
     def _output(self, k: int, v: Value, phases: list[Phase]) -> None:
         level = self.level[v]

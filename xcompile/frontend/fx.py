@@ -270,6 +270,7 @@ class Imported:
     inputs: list[int]
     outputs: list[tuple[str, Any]]
     islands: list[str] = field(default_factory=list)
+    weights: dict[Value, int] = field(default_factory=dict)  # constant -> position (Dynamo only)
 
 
 def _shape_env(g: torch.fx.Graph) -> Any:
@@ -343,12 +344,14 @@ def from_dynamo(
         fx, sig = aot_export_module(gm, fakes, trace_joint=False, pre_dispatch=True)
     imp = Importer(None, _shape_env(fx.graph) or _shape_env(gm.graph))
     positions: list[int] = []
+    weights: dict[Value, int] = {}
     inner = [n for n in fx.graph.nodes if n.op == "placeholder"]
     for i, (n, src) in enumerate(zip(inner, named, strict=True)):
         val = n.meta.get("val", src.meta["example_value"])
         if isinstance(val, torch.Tensor):
-            if is_const(src):
+            if is_const(src) and n.name not in sig.user_inputs_to_mutate.values():
                 imp.env[n] = imp.const(args[i], source_name(src))
+                weights[imp.env[n]] = i
             else:
                 imp.env[n] = imp.graph.input(imp.type_of(val), source_name(src))
                 positions.append(i)
@@ -366,8 +369,6 @@ def from_dynamo(
         mutated = sig.user_inputs_to_mutate.get(getattr(arg, "name", ""))
         if mutated is not None and len(imp.graph.state) < len(sig.user_inputs_to_mutate):
             target = imp.env[by_name[mutated]]
-            if target not in imp.graph.inputs:
-                raise UnsupportedError(f"the graph writes the model's own tensor {target.name}")
             imp.graph.state[len(imp.graph.outputs)] = imp.graph.inputs.index(target)
             imp.graph.outputs.append(v)
         elif isinstance(v, Value):
@@ -375,7 +376,9 @@ def from_dynamo(
             imp.graph.outputs.append(v)
         else:
             outs.append(("const", v))
-    return _finish(imp, positions, outs)
+    imported = _finish(imp, positions, outs)
+    imported.weights = {v: i for v, i in weights.items() if v in imported.graph.consts}
+    return imported
 
 
 def source_name(n: torch.fx.Node) -> str:

@@ -127,7 +127,7 @@ void attention(const Team& t, const Attention<T>& a) {
         s.o_i = a.os, s.o_g = a.oh;
         s.k = a.k + b * a.kb + h * a.kh, s.k_j = a.ks;
         s.v = a.v + b * a.vb + h * a.vh, s.v_j = a.vs;
-        s.table = nullptr, s.page = 1;
+        s.table = nullptr, s.page = std::max<i64>(a.Sk, 1);
         s.group = group, s.queries = a.Sq, s.keys = a.Sk;
         s.limit0 = a.causal ? 1 : a.Sk, s.limit_step = a.causal ? 1 : 0;
         s.mask = nullptr;

@@ -1,5 +1,6 @@
 // One head-slice of attention: the query rows that share a key/value head of one request.
 #pragma once
+#include <algorithm>
 #include "attention.hpp"
 
 namespace xc {
@@ -16,7 +17,7 @@ struct Slice {
   const T *k, *v;
   i64 k_j, v_j;      // strides of a key
   const i64* table;  // pages of the cache, or null: keys are in order
-  i64 page;
+  i64 page;            // keys per page
   i64 group, queries, keys;
   i64 limit0, limit_step;  // query i sees keys j < min(keys, limit0 + i * limit_step)
   const char* mask;
@@ -34,10 +35,14 @@ struct Slice {
   }
   /// Pointers to the key and value rows j0 .. j0+n.
   void gather(i64 j0, i64 n, const T** kp, const T** vp) const {
-    for (i64 i = 0; i < n; ++i) {
-      i64 j = j0 + i, slot = table ? table[j / page] * page + j % page : j;
-      kp[i] = k + slot * k_j;
-      vp[i] = v + slot * v_j;
+    i64 block = j0 / page, in_page = j0 % page;
+    for (i64 i = 0; i < n; ++block, in_page = 0) {
+      i64 slot = (table ? table[block] : block) * page + in_page;
+      i64 run = std::min(n - i, page - in_page);
+      for (i64 end = i + run; i < end; ++i, ++slot) {
+        kp[i] = k + slot * k_j;
+        vp[i] = v + slot * v_j;
+      }
     }
   }
   /// Additive mask of row r for keys j .. j+n, n <= VL (0 past the end).

@@ -20,43 +20,68 @@ inline void prefetch_row(const T* row, i64 n) {
   for (i64 b = 0; b < n * i64(sizeof(T)); b += 64) __builtin_prefetch(p + b);
 }
 
-// score[r][i] = q[r] . k[i] for VL keys. Partial sums of a key live in one vector; transposing VL
-// of them turns the horizontal sums into vertical ones.
+// A vector's worth of one dot product. Queries are stored in the type the instruction wants.
 template <class T>
-void scores(const float* q, i64 q_ld, int rows, const T* const* kp, i64 D, float* score,
-            i64 score_ld, const T* const* ahead, i64 ahead_n) {
+struct Dot {
+  using Query = float;
+  static constexpr int step = VL;
+  static vf load(const T* p) { return vload(p); }
+  static vf load_n(const T* p, int n) { return vload_n(p, n); }
+  static void add(vf& c, vf key, const float* q) { c += key * vload(q); }
+};
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+template <>
+struct Dot<bf16> {
+  using Query = bf16;
+  static constexpr int step = 32;
+  static vf load(const bf16* p) { return vload(reinterpret_cast<const float*>(p)); }
+  static vf load_n(const bf16* p, int n) {
+    bf16 buf[step] = {};
+    std::memcpy(buf, p, size_t(n) * sizeof(bf16));
+    return load(buf);
+  }
+  static void add(vf& c, vf key, const bf16* q) {
+    c = (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)key, (__m512bh)load(q));
+  }
+};
+#endif
+template <class T>
+using Query = typename Dot<T>::Query;
+
+// score[r][i] = scale * q[r] . k[i] for VL keys. Partial sums of a key live in one vector;
+// transposing VL of them turns the horizontal sums into vertical ones. `ahead`: rows to prefetch.
+template <class T>
+void scores(const Query<T>* q, i64 q_ld, int rows, const T* const* kp, i64 D, float scale,
+            float* score, i64 score_ld, const T* const* ahead, i64 ahead_n) {
+  using Op = Dot<T>;
   vf sums[kMaxDotRows][VL];
-  const i64 whole = D / VL * VL;
+  const i64 whole = D / Op::step * Op::step;
   const int tail = int(D - whole);
   for (int i = 0; i < VL; ++i) {
     const T* key = kp[i];
     prefetch_row(ahead[i], ahead_n);
     int r = 0;
     for (; r + 4 <= rows; r += 4) {
-      const float* qr = q + r * q_ld;
-      vf c0 = {}, c1 = {}, c2 = {}, c3 = {};
-      for (i64 d = 0; d < D; d += VL) {
-        vf kv = d < whole ? vload(key + d) : vload_n(key + d, tail);
-        c0 += kv * vload(qr + d);
-        c1 += kv * vload(qr + q_ld + d);
-        c2 += kv * vload(qr + 2 * q_ld + d);
-        c3 += kv * vload(qr + 3 * q_ld + d);
-      }
-      sums[r][i] = c0;
-      sums[r + 1][i] = c1;
-      sums[r + 2][i] = c2;
-      sums[r + 3][i] = c3;
+      const Query<T>* qr = q + r * q_ld;
+      vf c[4] = {};
+      auto step = [&](vf kv, i64 d) {
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; ++l) Op::add(c[l], kv, qr + l * q_ld + d);
+      };
+      for (i64 d = 0; d < whole; d += Op::step) step(Op::load(key + d), d);
+      if (tail) step(Op::load_n(key + whole, tail), whole);
+      for (int l = 0; l < 4; ++l) sums[r + l][i] = c[l];
     }
     for (; r < rows; ++r) {
-      const float* qr = q + r * q_ld;
+      const Query<T>* qr = q + r * q_ld;
       vf c0 = {}, c1 = {};
       i64 d = 0;
-      for (; d + 2 * VL <= whole; d += 2 * VL) {
-        c0 += vload(key + d) * vload(qr + d);
-        c1 += vload(key + d + VL) * vload(qr + d + VL);
+      for (; d + 2 * Op::step <= whole; d += 2 * Op::step) {
+        Op::add(c0, Op::load(key + d), qr + d);
+        Op::add(c1, Op::load(key + d + Op::step), qr + d + Op::step);
       }
-      if (d < whole) c0 += vload(key + d) * vload(qr + d);
-      if (tail) c1 += vload_n(key + whole, tail) * vload(qr + whole);
+      if (d < whole) Op::add(c0, Op::load(key + d), qr + d);
+      if (tail) Op::add(c1, Op::load_n(key + whole, tail), qr + whole);
       sums[r][i] = c0 + c1;
     }
   }
@@ -66,7 +91,7 @@ void scores(const float* q, i64 q_ld, int rows, const T* const* kp, i64 D, float
     for (int step = VL / 2; step > 0; step /= 2)
 #pragma GCC unroll 8
       for (int i = 0; i < step; ++i) sums[r][i] += sums[r][i + step];
-    vstore(score + r * score_ld, sums[r][0]);
+    vstore(score + r * score_ld, scale * sums[r][0]);
   }
 }
 
@@ -122,8 +147,8 @@ template <class T>
 void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial& result) {
   const int rows = int(s.rows());
   const i64 q_ld = padded(s.D), out_ld = padded(s.Dv);
-  float* q = static_cast<float*>(scratch);
-  float* out = q + kMaxDotRows * q_ld;
+  Query<T>* q = static_cast<Query<T>*>(scratch);
+  float* out = reinterpret_cast<float*>(q + kMaxDotRows * q_ld);
   float* p = out + kMaxDotRows * out_ld;
   // Pointers to this block's keys and values and to the next one's. Scoring prefetches the values,
   // adding the values prefetches the next keys.
@@ -132,7 +157,7 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
   for (int r = 0; r < rows; ++r) {
     const T* from = s.q_row(r);
     for (i64 d = 0; d < q_ld; d += VL)
-      vstore(q + r * q_ld + d, s.scale * vload_n(from + d, int(std::clamp<i64>(s.D - d, 0, VL))));
+      vstore(q + r * q_ld + d, vload_n(from + d, int(std::clamp<i64>(s.D - d, 0, VL))));
     result.max[r] = -HUGE_VALF;
     result.sum[r] = 0.0f;
   }
@@ -154,7 +179,7 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
     std::swap(vp, next_v);
     locate(j + kBlock, next_k, next_v);
     for (i64 i = 0; i < n; i += VL)
-      scores(q, q_ld, rows, kp + i, s.D, p + i, kBlock, vp + i, s.Dv);
+      scores(q, q_ld, rows, kp + i, s.D, s.scale, p + i, kBlock, vp + i, s.Dv);
     for (int r = 0; r < rows; ++r) {
       float* pr = p + r * kBlock;
       if (s.mask)

@@ -12,11 +12,10 @@ namespace xc {
 namespace {
 
 constexpr i64 kPrefetch = 4096;      // bytes ahead in the weight stream
-constexpr i64 kPrefetchTiles = 32768;
 constexpr i64 kBlockSteps = 256;     // steps of a panel kept in L1 while rows pass by (32 KB)
-constexpr i64 kChainSteps = 128;     // fp32: longest chain of rounding errors
+constexpr i64 kChainSteps = 64;      // fp32: longest chain of rounding errors
 constexpr i64 kRowBytes = 768 << 10;  // packed rows kept in L2
-constexpr i64 kAmxMinRows = 9;
+constexpr i64 kAmxMinRows = 7;
 
 // ---- vector micro-kernel ----------------------------------------------------------------------
 
@@ -101,13 +100,14 @@ void vector_product(const void* packed, i64 m, const T* panel, i64 K, int cols, 
 // ---- AMX micro-kernel ---------------------------------------------------------------------------
 
 #if XC_AMX
-// Brings weights into L2 while tiles multiply: `lines` cache lines per step of K.
+// Prefetches weights while tiles multiply, `lines` cache lines between any two tile products: in
+// larger bursts they would fill the miss buffers and stall the tile loads.
 struct Stream {
   const char* next;
   int lines;
 
   void advance() {
-    for (int i = 0; i < lines; ++i) __builtin_prefetch(next + i * 64, 0, 2);
+    for (int i = 0; i < lines; ++i) __builtin_prefetch(next + i * 64);
     next += lines * 64;
   }
 };
@@ -138,8 +138,11 @@ void tile_product(const char* a, i64 a_stride, const char* w, i64 steps, float* 
     _tile_loadd(4, a, 64);
     stream.advance();
     _tile_dpbf16ps(0, 4, 6);
+    stream.advance();
     _tile_loadd(7, w + 64, 128);
+    stream.advance();
     _tile_dpbf16ps(1, 4, 7);
+    stream.advance();
     if (Rows == 2) {
       _tile_loadd(5, a + a_stride, 64);
       _tile_dpbf16ps(2, 5, 6);
@@ -163,8 +166,8 @@ void amx_product(const void* packed, i64 m, const bf16* panel, i64 K, float* acc
   // One group of rows reads the panel once, from memory; more come back to it in L1, and spread
   // the prefetch of the panel behind it over all of them.
   const i64 block = groups == 1 ? std::max<i64>(steps, 1) : kBlockSteps / (kTileK / 2);
-  Stream stream{weights + (groups == 1 ? kPrefetchTiles : steps * 2048),
-                int(ceil_div(32, groups))};
+  Stream stream{weights + (groups == 1 ? kPrefetch : steps * 2048),
+                int(ceil_div(8, groups))};
   for (i64 s0 = 0; s0 == 0 || s0 < steps; s0 += block) {
     const i64 count = std::min(block, steps - s0);
     const bool load = accumulate || s0 > 0;
