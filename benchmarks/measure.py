@@ -29,12 +29,12 @@ def cpu_seconds() -> float:
             parent[int(entry.name)] = int(fields[1])
             # user and system time of the process and of its ended children
             spent[int(entry.name)] = sum(map(int, fields[11:15])) / tick
-    for pid in spent:
+    for pid, seconds in spent.items():
         up = parent[pid]
         while up in parent and up != os.getpid():
             up = parent[up]
         if up == os.getpid():
-            total += spent[pid]
+            total += seconds
     return total
 
 

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -43,10 +44,10 @@ FP32_BAR = 1e-4  # relative error of logits against Hugging Face
 PEERS = {Eager.name: Eager, Inductor.name: Inductor}
 
 
-def relative(got: Tensor, want: Tensor) -> float:
-    """||got - want|| / ||want||, in double precision."""
+def errors(got: Tensor, want: Tensor) -> list[float]:
+    """||got - want|| / ||want|| of every row, in double precision."""
     got, want = got.double(), want.double()
-    return float((got - want).norm() / want.norm())
+    return ((got - want).norm(dim=-1) / want.norm(dim=-1)).tolist()
 
 
 def agreement(got: Tensor, want: Tensor) -> float:
@@ -70,7 +71,11 @@ class ModelBench:
 
     # -- correctness ----------------------------------------------------------------------
     def check(self) -> dict[str, Any]:
-        """Logits of every case against Hugging Face; in bf16 both against fp32 as well."""
+        """Logits of every case against Hugging Face; in bf16 both against fp32 as well.
+
+        In bf16 a request that is routed to another expert by rounding differs as a whole, in either
+        implementation; the bar is on the median request there, and on the worst one in fp32.
+        """
         mine = self._logits(self.ours)
         theirs = self._logits(Eager(self.model, self.tokens))
         truth = theirs
@@ -79,15 +84,22 @@ class ModelBench:
         result: dict[str, Any] = {"ok": True}
         for case, got in mine.items():
             hf, exact = theirs[case], truth[case]
-            row = {"error": relative(got, hf), "argmax": agreement(got, hf)}
-            line = f"  {case:12} against HF: relL2 {row['error']:.2e}, same argmax {row['argmax']:.0%}"
+            compared = {"ours-hf": errors(got, hf)}
             if truth is theirs:
-                ok = row["error"] <= FP32_BAR
+                ok = max(compared["ours-hf"]) <= FP32_BAR
             else:
-                row |= {"ours_fp32": relative(got, exact), "hf_fp32": relative(hf, exact)}
-                line += f"; against HF fp32: ours {row['ours_fp32']:.2e}, HF {row['hf_fp32']:.2e}"
-                ok = row["ours_fp32"] <= 1.5 * row["hf_fp32"] + 1e-3
-            print(line + ("" if ok else "   FAILED"), flush=True)
+                compared |= {"ours-fp32": errors(got, exact), "hf-fp32": errors(hf, exact)}
+                bar = 1.5 * median(compared["hf-fp32"])
+                ok = median(compared["ours-fp32"]) <= bar
+            row: dict[str, Any] = {
+                k: {"median": median(v), "worst": max(v)} for k, v in compared.items()
+            }
+            row["argmax"] = agreement(got, hf)
+            shown = ", ".join(
+                f"{k} {row[k]['median']:.1e} (worst {row[k]['worst']:.1e})" for k in compared
+            )
+            failed = "" if ok else "   FAILED"
+            print(f"  {case:12} relL2 {shown}; same argmax {row['argmax']:.0%}{failed}", flush=True)
             result[case] = row
             result["ok"] &= ok
         return result
@@ -273,30 +285,40 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         return names
 
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--model", type=among(MODELS), default=list(MODELS), help="names or all")
+    p.add_argument("--model", type=among(MODELS), help="names, or all (the default)")
     p.add_argument("--dtype", type=among(list(DTYPES)), default=["bf16"], help="bf16,fp32 or all")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--batches", type=numbers, default=[1, 4, 16], help="of decode: 1,4,16")
     p.add_argument("--context", type=int, default=512, help="cached tokens, and prompt length")
     p.add_argument("--no-prefill", dest="prefill", action="store_false")
-    p.add_argument("--peers", type=among(list(PEERS)), default=list(PEERS), help="eager,inductor")
+    p.add_argument("--peers", type=among(list(PEERS)), help="eager,inductor or all (the default)")
     p.add_argument("--no-inductor", action="store_true", help="it compiles for minutes")
-    p.add_argument("--inductor", type=numbers, metavar="BATCHES",
-                   help="decode batches to compile with Inductor (default: all)")  # fmt: skip
+    p.add_argument(
+        "--inductor", type=numbers, metavar="BATCHES", help="its decode batches (default: all)"
+    )
     p.add_argument("--experts", default="grouped_mm", help="the peers' experts implementation")
     p.add_argument("--pairs", type=int, default=7)
     p.add_argument("--seconds", type=float, default=0.3, help="least time of a turn")
-    p.add_argument("--clock", choices=["cpu", "wall"],
-                   help="of the main figures (default: cpu with one thread, else wall)")  # fmt: skip
-    p.add_argument("--no-cold", dest="cold", action="store_false",
-                   help="skip compile time and memory")  # fmt: skip
+    p.add_argument(
+        "--clock", choices=["cpu", "wall"], help="default: cpu with one thread, else wall"
+    )
+    p.add_argument(
+        "--cold", action=argparse.BooleanOptionalAction, help="measure compile time and memory"
+    )
     p.add_argument("--json", type=Path, help="write all records")
     p.add_argument("--plot", type=Path, help="write a chart (needs matplotlib)")
-    p.add_argument("--quick", action="store_true", help="tiny models: a test of this script")
+    p.add_argument(
+        "--quick",
+        action="store_true",
+        help="a test of this script: a tiny ds-mini against eager, unless told otherwise",
+    )
     args = p.parse_args(argv)
     if args.quick:
         args.pairs, args.seconds, args.context = min(args.pairs, 3), 0.02, 64
         args.batches = [b for b in args.batches if b <= 4] or [1]
+    args.model = args.model or list(MODELS[:1] if args.quick else MODELS)
+    args.peers = args.peers or ([Eager.name] if args.quick else list(PEERS))
+    args.cold = not args.quick if args.cold is None else args.cold
     if args.no_inductor:
         args.peers = [x for x in args.peers if x != Inductor.name]
     args.inductor = args.batches if args.inductor is None else args.inductor

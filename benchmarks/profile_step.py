@@ -176,11 +176,11 @@ def table(profiler: Profiler, spent: np.ndarray, work: Work) -> list[dict[str, A
     rows: dict[str, dict[str, Any]] = {}
     for x, seconds in zip(profiler.launches, spent, strict=True):
         moved, flops = work.cost(x)
-        row = rows.setdefault(
-            x.kernel,
-            {"kernel": x.kernel, "op": x.kernel.rsplit("_", 1)[0], "calls": 0, "seconds": 0.0, "bytes": 0.0,
-             "flops": 0.0, "shapes": _shapes(x), "origin": x.node.origin},
-        )  # fmt: skip
+        if x.kernel not in rows:
+            kind = x.kernel.rsplit("_", 1)[0]
+            rows[x.kernel] = {"kernel": x.kernel, "kind": kind, "shapes": _shapes(x)}
+            rows[x.kernel] |= {"calls": 0, "seconds": 0.0, "bytes": 0.0, "flops": 0.0}
+        row = rows[x.kernel]
         row["calls"] += 1
         row["seconds"] += float(seconds)
         row["bytes"] += moved
@@ -201,11 +201,11 @@ def show(rows: list[dict[str, Any]], wall: float) -> str:
             f"{row['shapes']}"
         )
     lines.append("")
-    for op in sorted({row["op"] for row in rows}, key=lambda o: -_sum(rows, o, "seconds")):
-        s = max(_sum(rows, op, "seconds"), 1e-9)
+    for kind in sorted({row["kind"] for row in rows}, key=lambda k: -_sum(rows, k, "seconds")):
+        s = max(_sum(rows, kind, "seconds"), 1e-9)
         lines.append(
-            f"{op:26} {_sum(rows, op, 'calls'):5.0f} {s * 1e3:8.3f} {'':8} {s / total:6.1%} "
-            f"{_sum(rows, op, 'bytes') / s / 1e9:6.1f} {_sum(rows, op, 'flops') / s / 1e9:8.1f}"
+            f"{kind:26} {_sum(rows, kind, 'calls'):5.0f} {s * 1e3:8.3f} {'':8} {s / total:6.1%} "
+            f"{_sum(rows, kind, 'bytes') / s / 1e9:6.1f} {_sum(rows, kind, 'flops') / s / 1e9:8.1f}"
         )
     lines.append(
         f"{'all launches':26} {sum(row['calls'] for row in rows):5d} {total * 1e3:8.3f}"
@@ -214,8 +214,8 @@ def show(rows: list[dict[str, Any]], wall: float) -> str:
     return "\n".join(lines)
 
 
-def _sum(rows: list[dict[str, Any]], op: str, key: str) -> float:
-    return sum(row[key] for row in rows if row["op"] == op)
+def _sum(rows: list[dict[str, Any]], kind: str, key: str) -> float:
+    return sum(row[key] for row in rows if row["kind"] == kind)
 
 
 def calls_for(exe: Executable, case: str, context: int, vocab: int) -> list[tuple]:

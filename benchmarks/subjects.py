@@ -117,10 +117,12 @@ class Eager:
         return _rotate(step, [(ids[:, None],) for ids in self.tokens.next(batch)])
 
     def decode(self, batch: int) -> Step:
-        options = {"dynamic cache": self._dynamic(batch)}
-        options["static cache"] = self._static(batch, self._forward)
-        self.note = min(options, key=lambda name: quick_seconds(options[name]))
-        return options[self.note]
+        options: dict[str, Callable[[], Step]] = {
+            "dynamic cache": lambda: self._dynamic(batch),
+            "static cache": lambda: self._static(batch, self._forward),
+        }
+        self.note = min(options, key=lambda name: quick_seconds(options[name]()))
+        return options[self.note]()
 
     def prefill(self) -> Step:
         self.note = ""

@@ -30,6 +30,7 @@ def _rms_when(m: Match) -> bool:
     return (
         same(m.lits["n"], x.shape[-1])
         and w.type.rank == 1
+        and same(w.shape[0], x.shape[-1])
         and w.dtype == x.dtype == m.root.out.dtype
         and m.first("square").out.dtype == torch.float32
     )

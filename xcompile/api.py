@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from xcompile.check import recorder
 from xcompile.compiler import compile_graph, executor
 from xcompile.errors import XCompileError
 from xcompile.executable import Executable, Signature, result_names
@@ -66,7 +67,9 @@ def compile(
     )
     keys, single = result_names(program.call_spec.out_spec)
     signature = Signature(imported.inputs, _argument_names(program), imported.outputs, keys, single)
-    return Executable(executor(compiled, threads), signature, compiled)
+    exe = Executable(executor(compiled, threads), signature, compiled)
+    exe.examples = recorder(program, imported)
+    return exe
 
 
 def is_language_model(model: Any) -> bool:
@@ -92,7 +95,9 @@ def _compile_step(
     was_prepared = hf.preparation(model) is not None
     step = hf.StepModel(model, max_context=max_context)
     try:
-        program = hf.export_step(step, max_tokens=max_tokens, max_requests=max_requests)
+        program = hf.export_step(
+            step, max_tokens=max_tokens, max_requests=max_requests, functional=False
+        )
         imported = from_export(program, step_names(program))
         compiled = compile_graph(
             imported, target, strict=strict, examples=_examples(program, imported.inputs)
@@ -109,7 +114,9 @@ def _compile_step(
         step=step.spec,
         eos=[eos] if isinstance(eos, int) else list(eos or []),
     )
-    return Executable(executor(compiled, threads), signature, compiled)
+    exe = Executable(executor(compiled, threads), signature, compiled)
+    exe.examples = recorder(program, imported)
+    return exe
 
 
 def step_names(program: torch.export.ExportedProgram) -> dict[str, str]:

@@ -43,9 +43,10 @@ class Compiled:
 
     def packed(self) -> list[torch.Tensor]:
         """The packed constants, in the library's order."""
-        return [self._pack(i) for i in range(len(self.plan.consts))]
+        return [self.pack(i) for i in range(len(self.plan.consts))]
 
-    def _pack(self, i: int) -> torch.Tensor:
+    def pack(self, i: int) -> torch.Tensor:
+        """The packed constant i. Raises XCompileError when its data is not known."""
         c = self.plan.consts[i]
         tensors = [self.graph.consts[v] for v in c.values]
         if any(t is None for t in tensors):

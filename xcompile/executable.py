@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from xcompile.runtime.executor import Executor
 from xcompile.runtime.generate import ModelSpec, generate
 
 if TYPE_CHECKING:
+    from xcompile.check import Examples
     from xcompile.compiler import Compiled
 
 
@@ -52,6 +53,7 @@ class Executable:
         self.signature = signature
         self.compiled = compiled
         self.path = path
+        self.examples: Callable[[], Examples] | None = None  # what `xcompile run --check` compares
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The model's result: a tensor, a tuple, or a dict where the model gave a mapping.
@@ -102,11 +104,14 @@ class Executable:
         """Cache shapes and limits of a language model's step."""
         return self.signature.step
 
-    def save(self, path: str | Path) -> Path:
-        """Write an artifact folder (atomically). Load it with `xcompile.load`."""
+    def save(self, path: str | Path, *, examples: bool = True) -> Path:
+        """Write an artifact folder (atomically). Load it with `xcompile.load`.
+
+        examples  record example inputs and eager's results, which `xcompile run --check` compares
+        """
         from xcompile.artifact import save
 
-        return save(self, Path(path))
+        return save(self, Path(path), examples=examples)
 
     def report(self) -> str:
         """What was compiled: launches, flops, memory, islands, seconds per stage."""

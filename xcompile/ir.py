@@ -55,7 +55,7 @@ class Type:
         return len(self.shape)
 
     def __str__(self) -> str:
-        return f"{DTYPE_NAMES[self.dtype]}[{', '.join(map(dim_str, self.shape))}]"
+        return f"{DTYPE_NAMES.get(self.dtype, self.dtype)}[{', '.join(map(dim_str, self.shape))}]"
 
     def same(self, other: Type) -> bool:
         return (
@@ -161,7 +161,6 @@ class Graph:
     outputs  results, in order
     state    output index -> input index: that output is the input's new content (in place)
     symbols  the symbolic dims, with their ranges
-    checks   expressions that must be zero for a call to be valid (guards)
     """
 
     inputs: list[Value] = field(default_factory=list)
@@ -293,13 +292,15 @@ class Graph:
         made = self.producers()
         out: dict[Value, list[Node]] = {}
         for o, i in self.state.items():
-            v = self.outputs[o]
+            v, chain = self.outputs[o], []
             while v is not self.inputs[i] and v in made:
                 n = made[v]
                 operand = n.op.alias.get(n.outputs.index(v))
                 if operand is None:
                     break
                 v = n.inputs[operand]
+                chain.append((v, n))
+            for v, n in chain if v is self.inputs[i] else []:
                 out.setdefault(v, []).append(n)
         return out
 

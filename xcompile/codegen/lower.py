@@ -58,10 +58,16 @@ class _Lowering:
                 args.append(self._workspace(n, a))
         self._share(n)
         flops = sum((self._flops(m) for m in (n.body.nodes if n.body else [n])), 0)
-        moved = sum((v.type.nbytes for v in {*n.inputs, *n.outputs}), 0)
+        moved = self._moved(n)
         self.plan.launches.append(
             Launch(kernel.name, tuple(args), n, len(self.plan.islands), simplify(flops), moved)
         )
+
+    def _moved(self, n: Node) -> Dim:
+        """Bytes read and written. What an op updates in place moves only by the rows written."""
+        held = {n.inputs[i] for i in n.op.alias.values()} | {n.outputs[o] for o in n.op.alias}
+        written = [n.inputs[-1]] if held else []
+        return sum((v.type.nbytes for v in [*({*n.inputs, *n.outputs} - held), *written]), 0)
 
     def _flops(self, n: Node) -> Dim:
         if n.op.cost is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from xcompile.codegen.render import render
+from xcompile.manifest import plan_fingerprint
 from xcompile.plan import Plan
 from xcompile.runtime.program import Arg
 from xcompile.symbolic import c_expr
@@ -51,6 +52,7 @@ def _host(plan: Plan, target: Target, digest: str) -> str:
         inputs=len(program.inputs),
         outputs=len(program.outputs),
         buffers=len(plan.buffers),
+        program=plan_fingerprint(plan, target),
     )
 
 

@@ -18,6 +18,7 @@ from torch.utils._sympy.functions import CleanDiv, FloorDiv, Mod, PythonMod
 from torch.utils._sympy.numbers import int_oo
 
 from xcompile.errors import UnsupportedError
+from xcompile.frontend import inplace
 from xcompile.ir import DTYPE_NAMES, Graph, Op, Type, Value, make
 from xcompile.ops import aten_map
 from xcompile.ops.infer import broadcast
@@ -175,7 +176,10 @@ class Importer:
             elif n.target is operator.getitem:
                 self.env[n] = self.env[n.args[0]][n.args[1]]
             elif isinstance(n.target, torch._ops.OpOverload):
-                self.env[n] = self._call(n)
+                if inplace.is_write(n):
+                    inplace.write(self, n)
+                else:
+                    self.env[n] = self._call(n)
             elif val is not None and not isinstance(val, torch.Tensor):
                 self.env[n] = val  # SymBool and friends: only asserts read them
             else:
@@ -287,13 +291,19 @@ def _shape_env(g: torch.fx.Graph) -> Any:
 
 def from_export(ep: torch.export.ExportedProgram, names: Names | None = None) -> Imported:
     """Import an exported program. `names` renames torch's symbols. Raises UnsupportedError."""
-    ep = ep.run_decompositions({})
+    if ep.dialect == "TRAINING":  # not functional yet
+        if inplace.simple(ep.graph):
+            imported = _from_export(ep, names)
+            if not imported.islands:
+                return imported
+        ep = ep.run_decompositions({})
+    return _from_export(ep, names)
+
+
+def _from_export(ep: torch.export.ExportedProgram, names: Names | None) -> Imported:
     sig = ep.graph_signature
     if sig.buffers_to_mutate:
-        raise UnsupportedError(
-            f"the model writes its own buffers {sorted(sig.buffers_to_mutate.values())}; pass such "
-            "state as tensor arguments instead (see docs: step graph)"
-        )
+        raise _writes_buffers(sorted(sig.buffers_to_mutate.values()))
     imp = Importer(names, _shape_env(ep.graph), ep.range_constraints)
     placeholders = [n for n in ep.graph.nodes if n.op == "placeholder"]
     tensors = {**ep.state_dict, **ep.constants}
@@ -313,8 +323,15 @@ def from_export(ep: torch.export.ExportedProgram, names: Names | None = None) ->
             positions.append(at)
         else:
             imp.env[n] = imp.dim(val) if isinstance(val, torch.SymInt) else val
+    given = {n: imp.env[n] for n in placeholders}
     imp.run(ep.graph)
     output = next(n for n in ep.graph.nodes if n.op == "output").args[0]
+    for n, before in given.items():
+        if imp.env[n] is not before:  # written in place while importing
+            if before not in imp.graph.inputs:
+                raise _writes_buffers([n.name])
+            imp.graph.state[len(imp.graph.outputs)] = imp.graph.inputs.index(before)
+            imp.graph.outputs.append(imp.env[n])
     by_name = {n.name: n for n in placeholders}
     outs: list[tuple[str, Any]] = []
     for arg, spec in zip(output, sig.output_specs, strict=True):
@@ -329,6 +346,12 @@ def from_export(ep: torch.export.ExportedProgram, names: Names | None = None) ->
         else:
             outs.append(("const", v))
     return _finish(imp, positions, outs)
+
+
+def _writes_buffers(names: list[str]) -> UnsupportedError:
+    return UnsupportedError(
+        f"the model writes its own buffers {names}; pass such state as tensor arguments instead"
+    )
 
 
 def from_dynamo(

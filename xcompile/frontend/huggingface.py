@@ -1013,6 +1013,7 @@ def export_step(
     max_tokens: int = 8192,
     max_requests: int = 1024,
     verify: bool = True,
+    functional: bool = True,
 ) -> torch.export.ExportedProgram:
     """The functional step graph of a causal language model or of a :class:`StepModel`.
 
@@ -1026,22 +1027,26 @@ def export_step(
             :class:`StepModel`.
         page, max_context, verify: see :class:`StepModel`.
         max_tokens, max_requests: see :func:`step_example`.
+        functional: False leaves the in-place writes in the graph, which saves torch's retracing;
+            the importer makes them functional itself.
 
     Raises:
         XCompileError, UnsupportedError, VerificationError: see :func:`prepare`.
     """
     if isinstance(model, StepModel):
-        return _export(model, max_tokens, max_requests)
+        return _export(model, max_tokens, max_requests, functional)
     was_prepared = preparation(model) is not None
     step = StepModel(model, page=page, max_context=max_context, verify=verify)
     try:
-        return _export(step, max_tokens, max_requests)
+        return _export(step, max_tokens, max_requests, functional)
     finally:
         if not was_prepared:
             restore(model)
 
 
-def _export(step: StepModel, max_tokens: int, max_requests: int) -> torch.export.ExportedProgram:
+def _export(
+    step: StepModel, max_tokens: int, max_requests: int, functional: bool
+) -> torch.export.ExportedProgram:
     inputs, shapes = step_example(step, max_tokens=max_tokens, max_requests=max_requests)
     # Without gradients: the rotary embedding switches them off itself, which would otherwise become
     # a nested graph.
@@ -1049,4 +1054,4 @@ def _export(step: StepModel, max_tokens: int, max_requests: int) -> torch.export
         program = torch.export.export(
             step, tuple(inputs.values()), dynamic_shapes=shapes, strict=False
         )
-        return program.run_decompositions({})
+        return program.run_decompositions({}) if functional else program

@@ -16,8 +16,13 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     return [Type(d, s) for d, s in zip(attrs["dtypes"], attrs["shapes"], strict=True)]
 
 
+FORBIDDEN = {"aten::from_file"}  # an artifact is untrusted: its islands may not touch files
+
+
 def resolve(name: str) -> Any:
     """torch operator from "namespace::op.overload". Raises UnsupportedError if it is unknown."""
+    if name.partition(".")[0] in FORBIDDEN:
+        raise UnsupportedError(f"eager island {name} is not allowed: it reads files")
     namespace, _, rest = name.partition("::")
     base, _, overload = rest.partition(".")
     try:

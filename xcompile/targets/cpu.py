@@ -75,8 +75,9 @@ def panels(w: torch.Tensor) -> torch.Tensor:
     w = F.pad(w, (0, 0 if wide else -k % 32, 0, -n % PANEL))
     if wide:
         return w.reshape(*lead, -1, PANEL, k).transpose(-1, -2).contiguous()
-    w = w.reshape(*lead, -1, PANEL, w.shape[-1] // 2, 2)
-    return w.transpose(-2, -3).contiguous()
+    pairs = w.contiguous().view(torch.int32)  # a bf16 pair moves as one word
+    pairs = pairs.reshape(*lead, -1, PANEL, w.shape[-1] // 2).transpose(-1, -2).contiguous()
+    return pairs.view(torch.bfloat16).unflatten(-1, (PANEL, 2))
 
 
 def panels_gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

@@ -100,22 +100,30 @@ void vector_product(const void* packed, i64 m, const T* panel, i64 K, int cols, 
 // ---- AMX micro-kernel ---------------------------------------------------------------------------
 
 #if XC_AMX
-// Prefetches weights while tiles multiply, `lines` cache lines between any two tile products: in
-// larger bursts they would fill the miss buffers and stall the tile loads.
+// Prefetches weights while tiles multiply, a few cache lines between any two tile products: in
+// larger bursts they would fill the miss buffers and stall the tile loads. A single group of rows
+// wants the weights just ahead of it in L1; several keep the next panel coming into L2.
+template <bool Near>
 struct Stream {
   const char* next;
   int lines;
 
   void advance() {
-    for (int i = 0; i < lines; ++i) __builtin_prefetch(next + i * 64);
-    next += lines * 64;
+    if (Near) {
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) __builtin_prefetch(next + i * 64);
+      next += 8 * 64;
+    } else {
+      for (int i = 0; i < lines; ++i) __builtin_prefetch(next + i * 64, 0, 2);
+      next += lines * 64;
+    }
   }
 };
 
 // Tiles 0..3 accumulate 32 rows x 32 columns, 4..5 hold rows, 6..7 columns.
-template <int Rows>
+template <int Rows, bool Near>
 void tile_product(const char* a, i64 a_stride, const char* w, i64 steps, float* acc, bool load,
-                  Stream& stream) {
+                  Stream<Near>& stream) {
   constexpr int ld = kPanel * 4;
   float* lower = acc + kTileRows * kPanel;
   if (load) {
@@ -159,15 +167,14 @@ void tile_product(const char* a, i64 a_stride, const char* w, i64 steps, float* 
   }
 }
 
-void amx_product(const void* packed, i64 m, const bf16* panel, i64 K, float* acc,
-                 bool accumulate) {
+// Near: all rows are one group, which reads the panel once, from memory. Otherwise the groups meet
+// a block of the panel in L1 and share the prefetch of the panel behind it.
+template <bool Near>
+void amx_groups(const void* packed, i64 m, const bf16* panel, i64 K, float* acc, bool accumulate) {
   const i64 steps = ceil_div(K, kTileK), groups = ceil_div(m, 2 * kTileRows);
   const char* weights = reinterpret_cast<const char*>(panel);
-  // One group of rows reads the panel once, from memory; more come back to it in L1, and spread
-  // the prefetch of the panel behind it over all of them.
-  const i64 block = groups == 1 ? std::max<i64>(steps, 1) : kBlockSteps / (kTileK / 2);
-  Stream stream{weights + (groups == 1 ? kPrefetch : steps * 2048),
-                int(ceil_div(8, groups))};
+  const i64 block = Near ? std::max<i64>(steps, 1) : kBlockSteps / (kTileK / 2);
+  Stream<Near> stream{weights + (Near ? kPrefetch : steps * 2048), int(ceil_div(8, groups))};
   for (i64 s0 = 0; s0 == 0 || s0 < steps; s0 += block) {
     const i64 count = std::min(block, steps - s0);
     const bool load = accumulate || s0 > 0;
@@ -180,6 +187,14 @@ void amx_product(const void* packed, i64 m, const bf16* panel, i64 K, float* acc
         tile_product<1>(a, steps * 1024, w, count, acc + g * kPanel, load, stream);
     }
   }
+}
+
+void amx_product(const void* packed, i64 m, const bf16* panel, i64 K, float* acc,
+                 bool accumulate) {
+  if (m <= 2 * kTileRows)
+    amx_groups<true>(packed, m, panel, K, acc, accumulate);
+  else
+    amx_groups<false>(packed, m, panel, K, acc, accumulate);
 }
 #endif
 

@@ -1,0 +1,5 @@
+"""`python -m xcompile` is the command line."""
+
+from xcompile.cli import main
+
+main()

@@ -1,0 +1,203 @@
+"""What was compiled, in numbers. `Summary` is the same for a fresh compilation and an artifact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xcompile.compiler import Compiled
+from xcompile.errors import ArtifactError
+from xcompile.executable import Executable
+from xcompile.ir import Value
+from xcompile.manifest import Reader, packed_type
+from xcompile.runtime.program import Program
+from xcompile.symbolic import dim_str, evaluate, free_names, parse_dim, simplify
+
+
+@dataclass(frozen=True)
+class Step:
+    """One launch or island: `after` are the earlier steps whose results it reads."""
+
+    kernel: str
+    op: str
+    origin: str
+    flops: str
+    nbytes: str
+    result: str
+    after: tuple[int, ...] = ()
+    island: bool = False
+
+
+@dataclass
+class Summary:
+    """Steps in order, constants, and how long each stage of the compilation took."""
+
+    target: str
+    steps: list[Step]
+    weight_bytes: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def costs(self, env: Mapping[str, int]) -> list[tuple[int, int]]:
+        """(flops, bytes) of every step at these sizes."""
+        cache: dict[str, int] = {}
+
+        def size(text: str) -> int:
+            if text not in cache:
+                cache[text] = evaluate(parse_dim(text), env)
+            return cache[text]
+
+        return [(size(s.flops), size(s.nbytes)) for s in self.steps]
+
+
+# -- making -----------------------------------------------------------------------------------
+def summarise(c: Compiled) -> Summary:
+    """The summary of a compilation in this process."""
+    launches = iter(c.plan.launches)
+    writers: dict[Value, list[int]] = {}
+    steps: list[Step] = []
+    for n in c.graph.nodes:
+        if n.op.view or n.op.name == "cat":
+            continue
+        roots = {c.plan.layouts[v].root for v in n.inputs}
+        after = tuple(sorted({k for r in roots for k in writers.get(r, ())}))
+        for v in n.outputs:
+            writers.setdefault(c.plan.layouts[v].root, []).append(len(steps))
+        result = ", ".join(str(v.type) for v in n.outputs)
+        if n.op.name == "torch_call":
+            target = str(n.attrs["target"])
+            steps.append(Step(target, "torch_call", n.origin, "0", "0", result, after, True))
+            continue
+        x = next(launches)
+        op = n.op.name if n.body is None else "+".join(m.op.name for m in n.body.nodes)
+        flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
+        steps.append(Step(x.kernel, op, n.origin, flops, nbytes, result, after))
+    types = [packed_type(p) for p in c.plan.consts]
+    weights = sum(evaluate(t.nbytes, {}) for t in types)
+    return Summary(str(c.target), steps, weights, dict(c.seconds))
+
+
+def summary(exe: Executable) -> Summary:
+    """The summary of an executable, compiled or loaded."""
+    if exe.compiled is not None:
+        return summarise(exe.compiled)
+    from xcompile.artifact import read_summary
+
+    if exe.path is None:
+        raise ArtifactError("this executable was neither compiled here nor loaded")
+    return read_summary(Path(exe.path))
+
+
+def to_json(s: Summary) -> dict[str, Any]:
+    return asdict(s)
+
+
+def from_json(r: Reader, symbols: set[str]) -> Summary:
+    """Inverse of `to_json` over untrusted data. Raises ArtifactError."""
+
+    def dim(x: Reader) -> str:
+        text = x.text()
+        if text not in known:
+            if free_names(parse_dim(text)) - symbols:
+                x.fail("a dim over the program's symbols")
+            known.add(text)
+        return text
+
+    known: set[str] = set()
+    steps: list[Step] = []
+    for k, x in enumerate(r.get("steps").each()):
+        after = tuple(a.whole(0, k - 1) for a in x.get("after").each())
+        words = [x.get(key).text(limit=1 << 16) for key in ("kernel", "op", "origin")]
+        costs = [dim(x.get(key)) for key in ("flops", "nbytes")]
+        result = x.get("result").text(limit=1 << 16)
+        steps.append(Step(*words, *costs, result, after, x.get("island").flag()))
+    seconds = r.get("seconds").data
+    if not isinstance(seconds, dict) or not all(
+        isinstance(v, int | float) for v in seconds.values()
+    ):
+        r.get("seconds").fail("seconds by stage")
+    target = r.get("target").text(limit=64)
+    return Summary(target, steps, r.get("weight_bytes").whole(), seconds)
+
+
+# -- grouping ---------------------------------------------------------------------------------
+@dataclass
+class Group:
+    """Launches that share a name."""
+
+    name: str
+    launches: int = 0
+    flops: int = 0
+    nbytes: int = 0
+    kernels: set[str] = field(default_factory=set)
+
+
+LABEL = re.compile(r"_[0-9a-f]{8}$")
+
+
+def by_label(s: Summary, env: Mapping[str, int]) -> list[Group]:
+    """Launches per kind of kernel (its name without the digest), most bytes first."""
+    groups: dict[str, Group] = {}
+    for step, (flops, nbytes) in zip(s.steps, s.costs(env), strict=True):
+        name = f"eager {step.kernel}" if step.island else LABEL.sub("", step.kernel)
+        g = groups.setdefault(name, Group(name))
+        g.launches += 1
+        g.flops += flops
+        g.nbytes += nbytes
+        g.kernels.add(step.kernel)
+    return sorted(groups.values(), key=lambda g: (-g.nbytes, -g.flops, g.name))
+
+
+def number(x: float, unit: str = "", base: int = 1000) -> str:
+    """A number with three digits and a prefix: 1.23 GB."""
+    for prefix in ("", "k" if base == 1000 else "Ki", *("MGTP" if base == 1000 else ())):
+        if abs(x) < base or prefix == "P":
+            break
+        x /= base
+    text = f"{x:.3g}" if x < 1000 else f"{x:.0f}"
+    return f"{text} {prefix}{unit}".rstrip()
+
+
+# -- printing ---------------------------------------------------------------------------------
+def report(exe: Executable) -> str:
+    """A few lines: launches, cost and memory at the hinted sizes, islands, seconds."""
+    s, program = summary(exe), exe.executor.program
+    return "\n".join(lines_of(s, program)) + "\n"
+
+
+def lines_of(s: Summary, program: Program) -> list[str]:
+    env = program.hints()
+    groups = by_label(s, env)
+    islands = [x for x in s.steps if x.island]
+    launches = len(s.steps) - len(islands)
+    kernels = len({x.kernel for x in s.steps if not x.island})
+    flops, nbytes = sum(g.flops for g in groups), sum(g.nbytes for g in groups)
+    caps = program.capacity(env)
+    _, arena = program.offsets(caps)
+    sizes = ", ".join(f"{k}={v}" for k, v in env.items())
+    out = [
+        f"target     {s.target}",
+        f"launches   {launches} of {kernels} kernels" + (f", at {sizes}" if sizes else ""),
+        f"work       {number(flops, 'flop')}, {number(nbytes, 'B')} moved",
+        f"weights    {number(s.weight_bytes, 'B')} packed",
+        f"arena      {number(arena, 'B')}; at least {number(program.live_bytes(caps), 'B')} live",
+    ]
+    if program.symbols:
+        ranges = ", ".join(f"{k} {r.lo}..{r.hi}" for k, r in program.symbols.items())
+        out.append(f"symbols    {ranges}")
+    names = ", ".join(f"{x.kernel} ({x.origin})" if x.origin else x.kernel for x in islands)
+    out.append(f"islands    {names or 'none'}")
+    if s.seconds:
+        stages = ", ".join(f"{k} {v:.2f} s" for k, v in s.seconds.items())
+        out.append(f"compiled   {stages}")
+    width = max((len(g.name) for g in groups), default=0)
+    out.append("")
+    for g in groups:
+        share = 100 * g.nbytes / nbytes if nbytes else 0.0
+        out.append(
+            f"{g.name:{width}}  {g.launches:5d} x  {number(g.flops, 'flop'):>12}  "
+            f"{number(g.nbytes, 'B'):>9}  {share:5.1f} % of bytes"
+        )
+    return out
