@@ -293,8 +293,11 @@ def from_export(ep: torch.export.ExportedProgram, names: Names | None = None) ->
     """Import an exported program. `names` renames torch's symbols. Raises UnsupportedError."""
     if ep.dialect == "TRAINING":  # not functional yet
         if inplace.simple(ep.graph):
-            imported = _from_export(ep, names)
-            if not imported.islands:
+            try:
+                imported = _from_export(ep, names)
+            except UnsupportedError:  # torch's own functional form may still do
+                imported = None
+            if imported is not None and not imported.islands:
                 return imported
         ep = ep.run_decompositions({})
     return _from_export(ep, names)

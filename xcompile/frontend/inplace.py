@@ -1,9 +1,10 @@
 """In-place writes of a traced graph, made functional while importing.
 
 torch's own functionalisation retraces the whole graph, which costs more than everything else in
-the frontend. The writes that models really do are few: a cache's `index_copy_`, and `copy_` into
-slices of a fresh buffer. `simple(graph)` says whether a graph holds nothing else; the importer
-then rebinds the written value, and other graphs take torch's road.
+the frontend. The writes that models really do are few: ops on a value of their own (a cache's
+`index_copy_`, `scatter_`, `div_`), and `copy_` into slices of a fresh buffer. `simple(graph)` says
+whether a graph holds nothing else; the importer then rebinds the written value, and other graphs
+take torch's road.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.fx
 
+from xcompile.errors import UnsupportedError
+from xcompile.ops import aten_map
+
 if TYPE_CHECKING:
     from xcompile.frontend.fx import Importer
-
-WRITES = {"index_copy_.default", "copy_.default"}
 
 
 def _name(n: torch.fx.Node) -> str:
     return str(n.target).removeprefix("aten.")
+
+
+def _functional(n: torch.fx.Node) -> str:
+    """Name of the op that computes what an in-place op writes: "scatter_.value" -> "scatter.value"."""
+    return _name(n).replace("_.", ".", 1)
 
 
 def is_write(n: torch.fx.Node) -> bool:
@@ -39,6 +46,8 @@ def _base(n: torch.fx.Node) -> torch.fx.Node | None:
 def simple(graph: torch.fx.Graph) -> bool:
     """Whether every write is one that `write` handles, and no view is read after its base was
     written behind its back."""
+    from xcompile.frontend.aten import CONVERT
+
     order = {n: i for i, n in enumerate(graph.nodes)}
     roots: dict[torch.fx.Node, torch.fx.Node] = {}
     for n in graph.nodes:
@@ -48,13 +57,13 @@ def simple(graph: torch.fx.Graph) -> bool:
         if w.op != "call_function" or not is_write(w):
             continue
         target = w.args[0]
-        if _name(w) not in WRITES or w.users or not isinstance(target, torch.fx.Node):
+        if "_." not in _name(w) or not isinstance(target, torch.fx.Node):
+            return False
+        if not (_functional(w) in CONVERT or _functional(w) in aten_map()):
             return False
         root = roots[target]
-        direct = target is root
         sliced = _name(target) == "slice.Tensor" and target.args[0] is root
-        fresh = root.op == "placeholder" or _name(root).startswith(("new_", "empty", "zeros"))
-        if not (fresh and (direct or (sliced and _name(w) == "copy_.default"))):
+        if target is not root and not (sliced and _name(w) == "copy_.default"):
             return False
         for v, r in roots.items():  # views made before this write must not be read after it
             if r is root and v is not root and order[v] < order[w]:
@@ -65,16 +74,20 @@ def simple(graph: torch.fx.Graph) -> bool:
 
 
 def write(imp: Importer, n: torch.fx.Node) -> None:
-    """Rebind what an in-place op wrote."""
+    """Rebind what an in-place op wrote; the op's own result is the written value."""
     from xcompile.frontend.aten import CONVERT
 
     target: Any = n.args[0]
-    src = [imp.get(a) for a in n.args[1:]]
-    if _name(n) == "index_copy_.default":
-        imp.env[target] = CONVERT["index_copy.default"](imp, imp.env[target], *src)
-        return
-    new = CONVERT["copy.default"](imp, imp.env[target], *src)
-    imp.env[target] = new
+    args = [imp.get(a) for a in n.args]
+    kwargs = {k: imp.get(v) for k, v in n.kwargs.items()}
+    name = _functional(n)
+    if name in CONVERT:
+        new = CONVERT[name](imp, *args, **kwargs)
+    else:
+        new = imp.pointwise(aten_map()[name], *args)
+    if new is None:
+        raise UnsupportedError(f"cannot import the in-place call {imp.where()}")
+    imp.env[n] = imp.env[target] = new
     if target.op == "call_function" and _name(target) == "slice.Tensor":
         base, *bounds = target.args
         bounds = [imp.get(b) for b in bounds]
