@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sympy
@@ -165,14 +166,15 @@ def _ramp(n: Node, src: Node, emit: Any) -> Value | None:
         at = [len(shape) - len(old) + d]
     elif len(at) != 1 or any(not same(s, 1) for k, s in enumerate(shape) if k != at[0]):
         return None
-    return emit(make(IOTA, **{**src.attrs, "shape": shape, "dim": at[0]}))
+    attrs = {**src.attrs, "shape": shape, "dim": at[0]}
+    return emit(replace(src, attrs=attrs, outputs=(Value(n.out.type),)))
 
 
 def _slice_of(n: Node, src: Node, emit: Any) -> Value | None:
     d, start, stop = n.attrs["dim"], n.attrs["start"], n.attrs["stop"]
     if src.op is SLICE and src.attrs["dim"] == d and src.attrs["step"] == 1:
         at = src.attrs["start"]
-        bounds = {"start": simplify(at + start), "stop": simplify(at + stop)}
+        bounds: dict[str, Any] = {"start": simplify(at + start), "stop": simplify(at + stop)}
         return emit(make(SLICE, src.inputs[0], origin=n.origin, dim=d, step=1, **bounds))
     if src.op.name != "cat" or src.attrs["dim"] != d:
         return None

@@ -1,4 +1,4 @@
-"""f(linear(x, w), ...) = group{linear, f};  f(linear(x, g), linear(x, u)) = group{linear, linear, f}.
+"""f(linear(x, w)) = group{linear, f};  f(linear(x, g), linear(x, u)) = group{linear, linear, f}.
 
 The pointwise ops behind a linear run on its fp32 accumulators. Two linears of one input and one
 shape (a gated MLP) share a group: their weights interleave, so both sit in one panel.
@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from xcompile.ir import Graph, Node, Value
 from xcompile.ops.leaf import IOTA
 from xcompile.ops.matmul import LINEAR
+from xcompile.passes.grouping import make_group
 from xcompile.rewrite import dce
 from xcompile.targets import Target
-
-from xcompile.passes.grouping import make_group
 
 GATE = 16  # columns of each of two interleaved weights in a panel
 

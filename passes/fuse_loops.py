@@ -14,11 +14,10 @@ from xcompile.ir import Graph, Node, Value
 from xcompile.layout import layouts
 from xcompile.ops.norm import DECOMPOSE
 from xcompile.ops.pointwise import COPY
+from xcompile.passes.grouping import is_leaf, make_group
 from xcompile.rewrite import dce
 from xcompile.symbolic import Dim, same
 from xcompile.targets import Target
-
-from xcompile.passes.grouping import is_leaf, make_group
 
 
 def run(graph: Graph, target: Target) -> Graph:
@@ -153,7 +152,7 @@ class _Fuser:
     def _rebuild(self) -> Graph:
         users = self.graph.users()
         outputs = set(self.graph.outputs)
-        order = _topological({u for u in self.unit.values()})
+        order = _topological(set(self.unit.values()))
         nodes: list[Node] = []
         mapping: dict[Value, Value] = {}
         for u in order:
@@ -182,9 +181,7 @@ class _Fuser:
         return self._at[n]
 
 
-def _joint(
-    a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None
-) -> tuple[Dim, ...] | None:
+def _joint(a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None) -> tuple[Dim, ...] | None:
     """The space both fit: equal, or one is the other with a last dim of 1 (one value a row)."""
     if a is None or b is None or len(a) != len(b) or not a:
         return a if a == b else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from xcompile.ir import Value
@@ -38,14 +40,12 @@ def _rms_when(m: Match) -> bool:
 
 def _rms_build(b: Put, x: Value, w: Value) -> Value:
     h = b.cast(x, dtype=torch.float32) if x.dtype != torch.float32 else x
-    n, eps = (
-        b.full(shape=(), value=v, dtype=torch.float32) for v in (float(x.shape[-1]), 1e-6)
-    )
+    n, eps = (b.full(shape=(), value=v, dtype=torch.float32) for v in (float(x.shape[-1]), 1e-6))
     h = b.mul(h, b.rsqrt(b.add(b.div(b.sum(b.square(h)), n), eps)))
     return b.mul(w, h if x.dtype == torch.float32 else b.cast(h, dtype=x.dtype))
 
 
-def _rms_sample(dtype: torch.dtype):
+def _rms_sample(dtype: torch.dtype) -> Callable[[torch.Generator], list[torch.Tensor]]:
     def sample(rng: torch.Generator) -> list[torch.Tensor]:
         return [torch.randn(s, generator=rng).to(dtype) for s in ((3, 5, 32), (32,))]
 

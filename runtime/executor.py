@@ -169,9 +169,7 @@ class Executor:
             raise XCompileError(f"dims {missing} do not follow from the input shapes")
         offsets, total = self.program.offsets(self.program.capacity(env))
         extents = [env[s] for s in self.program.symbols] + offsets
-        shapes_out = [
-            tuple(evaluate(d, env) for d in o.type.shape) for o in self.program.outputs
-        ]
+        shapes_out = [tuple(evaluate(d, env) for d in o.type.shape) for o in self.program.outputs]
         return Frame(env, offsets, np.array(extents or [0], dtype=np.int64), shapes_out, total)
 
     def _fail(self, code: int) -> None:
@@ -188,7 +186,9 @@ class Executor:
             return self._tensor(a, t, frame, args, outs)
 
         given = [tensor(a, t) for a, t in zip(island.args, island.arg_types, strict=True)]
-        results = TORCH_CALL.ref(*given, target=island.target, spec=island.spec, dtypes=(), shapes=())
+        results = TORCH_CALL.ref(
+            *given, target=island.target, spec=island.spec, dtypes=(), shapes=()
+        )
         for r, a, t in zip(results, island.results, island.result_types, strict=True):
             tensor(a, t).copy_(r)
 
@@ -196,9 +196,10 @@ class Executor:
         self, a: Arg, t: Type, frame: Frame, args: Sequence[torch.Tensor], outs: list[torch.Tensor]
     ) -> torch.Tensor:
         """A view of an argument's memory as a contiguous tensor."""
-        assert self._arena is not None
+        arena = self._arena
+        assert arena is not None
         base = {
-            "arena": lambda: self._arena.address + frame.offsets[a.index],  # type: ignore[union-attr]
+            "arena": lambda: arena.address + frame.offsets[a.index],
             "const": lambda: int(self._table[a.index]),
             "input": lambda: args[a.index].data_ptr(),
             "output": lambda: outs[a.index].data_ptr(),
@@ -213,5 +214,3 @@ class Executor:
 
 def _what(t: Any) -> str:
     return f"a tensor on {t.device}" if isinstance(t, torch.Tensor) else type(t).__name__
-
-

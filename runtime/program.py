@@ -83,9 +83,7 @@ class Program:
 
     def capacity(self, env: Mapping[str, int]) -> dict[str, int]:
         """Sizes to plan memory for: each symbol's next power of two, within its range."""
-        return {
-            s: min(r.hi, 1 << max(env[s] - 1, 0).bit_length()) for s, r in self.symbols.items()
-        }
+        return {s: min(r.hi, 1 << max(env[s] - 1, 0).bit_length()) for s, r in self.symbols.items()}
 
     def offsets(self, env: Mapping[str, int]) -> tuple[list[int], int]:
         """Arena offset of every buffer at these sizes, and the arena's size in bytes.

@@ -1,11 +1,11 @@
 """xcompile: a graph compiler for mixture-of-experts and MLA language models.
 
-    import xcompile
-    exe = xcompile.compile(model)            # a Hugging Face causal LM: its serving step
-    exe.generate([[1, 2, 3]], max_new_tokens=16)
-    exe.save("out"); xcompile.load("out")
+import xcompile
+exe = xcompile.compile(model)            # a Hugging Face causal LM: its serving step
+exe.generate([[1, 2, 3]], max_new_tokens=16)
+exe.save("out"); xcompile.load("out")
 
-    torch.compile(model, backend="xllm")     # any module, through Dynamo
+torch.compile(model, backend="xllm")     # any module, through Dynamo
 """
 
 from __future__ import annotations

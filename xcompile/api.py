@@ -176,9 +176,11 @@ def _dim_names(dynamic_shapes: Any, program: torch.export.ExportedProgram) -> di
         return {}
     leaves = pytree.tree_leaves(
         dynamic_shapes,
-        is_leaf=lambda x: x is None
-        or (isinstance(x, dict) and all(isinstance(k, int) for k in x))
-        or (isinstance(x, list | tuple) and any(_is_dim(d) for d in x)),
+        is_leaf=lambda x: (
+            x is None
+            or (isinstance(x, dict) and all(isinstance(k, int) for k in x))
+            or (isinstance(x, list | tuple) and any(_is_dim(d) for d in x))
+        ),
     )
     inputs = [
         n.meta["val"]

@@ -114,7 +114,9 @@ def check_destination(path: Path) -> Path:
 
 
 def _ours(name: str) -> bool:
-    return name in REQUIRED | {MANIFEST, CHECKSUM, EXAMPLES, TOKENIZER} or bool(SOURCE.fullmatch(name))
+    return name in REQUIRED | {MANIFEST, CHECKSUM, EXAMPLES, TOKENIZER} or bool(
+        SOURCE.fullmatch(name)
+    )
 
 
 class _Sibling:
@@ -138,9 +140,7 @@ def _umask() -> int:
     return mask
 
 
-def _write(
-    exe: Executable, c: Compiled, root: Path, examples: bool, tokenizer: str | None
-) -> None:
+def _write(exe: Executable, c: Compiled, root: Path, examples: bool, tokenizer: str | None) -> None:
     (root / "graph.xir").write_text(to_text(c.graph), encoding="utf-8")
     (root / "plan.txt").write_text(c.plan.text(), encoding="utf-8")
     (root / LAUNCHES).write_text(json.dumps(to_json(summarise(c))), encoding="utf-8")

@@ -1,6 +1,6 @@
 """The torch.compile backend "xllm" (entry point `torch_dynamo_backends`).
 
-    torch.compile(model, backend="xllm", options={"strict": True, "threads": 4})
+torch.compile(model, backend="xllm", options={"strict": True, "threads": 4})
 """
 
 from __future__ import annotations
@@ -123,9 +123,7 @@ class _Call:
         if self._stamp(args) != self.stamp:
             self._refresh(args)
         given = [args[i] for i in self.imported.inputs]
-        strided = {
-            k: t for k, t in enumerate(given) if k in self.state and not t.is_contiguous()
-        }
+        strided = {k: t for k, t in enumerate(given) if k in self.state and not t.is_contiguous()}
         for k, t in strided.items():
             given[k] = t.contiguous()
         outs = self.executor(*given)

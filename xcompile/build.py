@@ -101,9 +101,7 @@ def build(
 def _run(command: list[str], what: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise BuildError(
-            f"{what} failed:\n  {' '.join(command)}\n{result.stderr.strip()[:4000]}"
-        )
+        raise BuildError(f"{what} failed:\n  {' '.join(command)}\n{result.stderr.strip()[:4000]}")
 
 
 def _compile(cxx: str, flags: list[str], source: Path, obj: Path) -> None:

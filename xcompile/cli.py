@@ -176,9 +176,7 @@ def run_command(
     inputs: Annotated[
         Path | None, typer.Option(help=".npz with arrays named like the inputs.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write the results to this .npz.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the results to this .npz.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with eager's results; exit code 1 if worse.")
     ] = False,
@@ -263,7 +261,9 @@ def opt_command(
     passes: Annotated[
         list[str] | None, typer.Option("-p", "--pass", help="A pass, or `all`; may be repeated.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write here, not to stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write here, not to stdout.")
+    ] = None,
     target: Annotated[str, typer.Option(help="Target that the passes may ask.")] = "cpu",
 ) -> None:
     """Run passes on a graph in text form, such as one that XC_DUMP wrote, and print the result.

@@ -141,9 +141,7 @@ def _mark(r: Row) -> str:
     return "[red]✗[/]" if not r.ok else "[yellow]![/]" if r.note else "[green]✓[/]"
 
 
-def generate(
-    exe: Executable, prompt: str | None, tokens: str | None, max_new_tokens: int
-) -> None:
+def generate(exe: Executable, prompt: str | None, tokens: str | None, max_new_tokens: int) -> None:
     """Continue a text or a list of token ids, and print what was generated."""
     if exe.signature.step is None:
         raise XCompileError("this is no language model's step; run it with --inputs")

@@ -55,7 +55,7 @@ class Compiled:
 
 
 def make_target(target: str | Target) -> Target:
-    """"cpu" or "cpu/avx2" (see targets/cpu.py) as a Target. Raises XCompileError."""
+    """ "cpu" or "cpu/avx2" (see targets/cpu.py) as a Target. Raises XCompileError."""
     if isinstance(target, Target):
         return target
     name, _, isa = target.partition("/")
@@ -134,5 +134,3 @@ def load_library(data: bytes) -> Library:
 def executor(c: Compiled, threads: int | None = None) -> Executor:
     """An Executor over a compilation in this process."""
     return Executor(c.plan.program(), load_library(c.library), Weights(c.packed()), threads)
-
-

@@ -133,5 +133,3 @@ def result_names(out_spec: pytree.TreeSpec) -> tuple[list[str] | None, bool]:
     else:
         return None, False
     return (list(keys), False) if all(c.is_leaf() for c in children) else (None, False)
-
-

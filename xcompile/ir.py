@@ -300,8 +300,8 @@ class Graph:
                     break
                 v = n.inputs[operand]
                 chain.append((v, n))
-            for v, n in chain if v is self.inputs[i] else []:
-                out.setdefault(v, []).append(n)
+            for old, n in chain if v is self.inputs[i] else []:
+                out.setdefault(old, []).append(n)
         return out
 
     # -- running --------------------------------------------------------------------------

@@ -42,9 +42,7 @@ def is_contiguous(shape: tuple[Dim, ...], strides: tuple[Dim, ...]) -> bool:
     return all(same(n, 1) or same(a, b) for n, a, b in zip(shape, strides, want, strict=True))
 
 
-def collapse(
-    shape: tuple[Dim, ...], strides: tuple[Dim, ...]
-) -> tuple[list[Dim], list[Dim]]:
+def collapse(shape: tuple[Dim, ...], strides: tuple[Dim, ...]) -> tuple[list[Dim], list[Dim]]:
     """Fewest dims that walk the same elements in the same order."""
     dims: list[Dim] = []
     steps: list[Dim] = []
@@ -99,12 +97,12 @@ def view_layout(n: Node, x: Layout) -> Layout | None:
         case "slice":
             d = n.attrs["dim"]
             offset = simplify(x.offset + n.attrs["start"] * x.strides[d])
-            steps = list(x.strides)
-            steps[d] = simplify(steps[d] * n.attrs["step"])
-            return Layout(x.root, offset, tuple(steps))
+            strides = list(x.strides)
+            strides[d] = simplify(strides[d] * n.attrs["step"])
+            return Layout(x.root, offset, tuple(strides))
         case "reshape":
-            strides = _reshape(v.shape, x.strides, out.shape)
-            return None if strides is None else Layout(x.root, x.offset, strides)
+            found = _reshape(v.shape, x.strides, out.shape)
+            return None if found is None else Layout(x.root, x.offset, found)
     raise AssertionError(n.op.name)
 
 
@@ -142,7 +140,8 @@ def _divide(a: Dim, b: Dim) -> Dim | None:
     q = simplify(a / b)
     if isinstance(q, int):
         return q
-    return q if q.is_polynomial() and all(c.is_Integer for c in q.as_coefficients_dict().values()) else None
+    whole = q.is_polynomial() and all(c.is_Integer for c in q.as_coefficients_dict().values())
+    return q if whole else None
 
 
 def layouts(graph: Graph) -> dict[Value, Layout]:

@@ -78,8 +78,7 @@ class Plan:
             flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
             where = f"  # {x.node.origin}" if x.node.origin else ""
             lines.append(f"{i:4d} {x.kernel}({args})  flops={flops} bytes={nbytes}{where}")
-        for x in self.islands:
-            lines.append(f"eager island: {x.target}")
+        lines += [f"eager island: {i.target}  # {i.origin}" for i in self.islands]
         sizes = ", ".join(f"{s}={n}" for s, n in caps.items()) or "static shapes"
         bound = program.live_bytes(caps)
         lines += ["", f"# arena at {sizes}: {peak} bytes; lower bound of live bytes {bound}"]

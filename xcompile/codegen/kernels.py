@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +140,7 @@ class KernelBuilder:
     # -- linear with epilogue -------------------------------------------------------------
     def _linear(self, n: Node, body: Graph | None) -> Kernel:
         linears = [m for m in body.nodes if m.op is LINEAR] if body is not None else [n]
-        outer = dict(zip(body.inputs, n.inputs)) if body is not None else {}
+        outer = dict(zip(body.inputs, n.inputs, strict=True)) if body is not None else {}
         x, w = (outer.get(v, v) for v in linears[0].inputs)
         weights = [outer.get(m.inputs[1], m.inputs[1]) for m in linears]
         if any(v not in self.graph.consts for v in weights):
@@ -167,21 +168,19 @@ class KernelBuilder:
             step = strides[-1]
             j = "0" if step == 0 else "(n + j)" if step == 1 else f"(n + j) * {c_expr(step)}"
             names[body_of[v]] = f"x{k}"
-            lines.append(
-                f"const {register(v.dtype)} x{k} = {load(f'x{k}_[{j}]', v.dtype)};"
-            )
+            lines.append(f"const {register(v.dtype)} x{k} = {load(f'x{k}_[{j}]', v.dtype)};")
         if body is not None:
             for k, m in enumerate(body.nodes):
                 if m.op is LINEAR:
                     continue
-                lines.append(f"const {register(m.out.dtype)} v{k} = {expression(m, names, computed)};")
+                lines.append(
+                    f"const {register(m.out.dtype)} v{k} = {expression(m, names, computed)};"
+                )
                 names[m.out] = f"v{k}"
                 computed.add(m.out)
         result = body.outputs[0] if body is not None else n.out
         strides = self._row_strides(n.out)
-        bases.append(
-            f"{STORAGE[n.out.dtype]}* y_ = c.y + {address(index, strides[:-1])};"
-        )
+        bases.append(f"{STORAGE[n.out.dtype]}* y_ = c.y + {address(index, strides[:-1])};")
         step = strides[-1]
         at = "n + j" if step == 1 else f"(n + j) * {c_expr(step)}"
         lines.append(store(f"y_[{at}]", names[result], n.out.dtype))
@@ -213,6 +212,10 @@ class KernelBuilder:
         operands: list[Operand] = []
         for k, v in enumerate(n.inputs):
             packing = PACKING.get((n.op.name, k))
+            if packing and v not in self.graph.consts:
+                raise UnsupportedError(
+                    f"{n.op.name} with weights that are not constants ({n.origin or 'the graph'})"
+                )
             operands.append(self._operand(v, f"a[{len(args)}]", n.out.type.rank))
             args.append(Packed(packing, (v,)) if packing else v)
         results = []
@@ -301,7 +304,7 @@ def _c_attr(v: Any) -> Any:
     if isinstance(v, torch.dtype):
         return STORAGE[v]
     if isinstance(v, float):
-        return f"{v!r}f" if v == v and abs(v) != float("inf") else str(v)
+        return f"{v!r}f" if math.isfinite(v) else str(v)
     if isinstance(v, int) or hasattr(v, "free_symbols"):
         return c_expr(v)
     return v
@@ -325,5 +328,3 @@ def describe(n: Node, symbols: list[str]) -> list[str]:
         args = ", ".join(names[v] for v in m.inputs)
         lines.append(f"  %{k}: {m.out.type} = {m.op.name}({args}) {attrs}".rstrip())
     return lines
-
-

@@ -88,7 +88,7 @@ def make_space(
                 del s[k - 1]
         k -= 1
     if not dims:
-        return Space([], 1, {v: (0,) for v in table}, True)
+        return Space([], 1, dict.fromkeys(table, (0,)), True)
     rows = dims[:-1]
     return Space(rows, dims[-1], {v: tuple(s) for v, s in table.items()}, not rows and not reduces)
 

@@ -175,7 +175,13 @@ def stack(i: Importer, xs: Sequence[Value], dim: int = 0) -> Value:
 
 
 def slice_scatter(
-    i: Importer, x: Value, src: Value, dim: int = 0, start: Any = None, end: Any = None, step=1
+    i: Importer,
+    x: Value,
+    src: Value,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
 ) -> Value | None:
     """slice_scatter(x, s, a, b) = cat(x[:a], s, x[b:])."""
     d = _axis(x, dim)
@@ -195,7 +201,9 @@ def select_scatter(i: Importer, x: Value, src: Value, dim: int, index: int) -> V
     return slice_scatter(i, x, unsqueeze(i, src, d), d, at, at + 1)
 
 
-def diff(i: Importer, x: Value, n: int = 1, dim: int = -1, before=None, after=None) -> Any:
+def diff(
+    i: Importer, x: Value, n: int = 1, dim: int = -1, before: Any = None, after: Any = None
+) -> Any:
     parts = [p for p in (before, x, after) if p is not None]
     d = _axis(x, dim)
     y = parts[0] if len(parts) == 1 else i.add(CAT, *parts, dim=d)
@@ -255,7 +263,7 @@ def _new(value: Any) -> Callable:
 
 
 def arange(i: Importer, *args: Any, **_: Any) -> Value | None:
-    start, end, step = {1: (0, *args, 1), 2: (*args, 1), 3: args}[len(args)]
+    start, _, step = {1: (0, *args, 1), 2: (*args, 1), 3: args}[len(args)]
     out = i.expected()
     if out is None or isinstance(start, float) or isinstance(step, float):
         return None
@@ -423,7 +431,9 @@ def cumsum(i: Importer, x: Value, dim: int, **_: Any) -> Value:
     return _on_last(i, i.cast(x, out.dtype), dim, lambda y: i.add(CUMSUM, y))
 
 
-def topk(i: Importer, x: Value, k: Any, dim=-1, largest=True, sorted_=True) -> Any:
+def topk(
+    i: Importer, x: Value, k: Any, dim: int = -1, largest: bool = True, ordered: bool = True
+) -> Any:
     if not largest or not isinstance(k, int):
         return None
     return _on_last(i, x, dim, lambda y: list(i.results(TOPK, y, k=k)))
@@ -457,7 +467,9 @@ def rms_norm(i: Importer, x: Value, shape: Sequence[Any], w: Any = None, eps: An
     return i.add(RMS_NORM, x, w, eps=float(eps))
 
 
-def layer_norm(i: Importer, x, shape, w=None, b=None, eps=1e-5, *_: Any) -> Value | None:
+def layer_norm(
+    i: Importer, x: Value, shape: Any, w: Any = None, b: Any = None, eps: float = 1e-5, *_: Any
+) -> Value | None:
     if len(shape) != 1 or w is None or b is None:
         return None
     return i.add(LAYER_NORM, x, w, b, eps=float(eps))
@@ -492,7 +504,16 @@ def outer(i: Importer, a: Value, b: Value) -> Value:
 
 
 def sdpa(
-    i: Importer, q, k, v, mask=None, dropout=0.0, is_causal=False, *, scale=None, enable_gqa=False
+    i: Importer,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value | None = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Value | None:
     rank = q.type.rank
     if dropout or rank not in (3, 4) or not isinstance(q.shape[-1], int):

@@ -366,6 +366,8 @@ def from_dynamo(
 
     named = [n for n in gm.graph.nodes if n.op == "placeholder"]
     fakes = [n.meta["example_value"] for n in named]
+    fx: Any
+    sig: Any
     with torch.no_grad():
         fx, sig = aot_export_module(gm, fakes, trace_joint=False, pre_dispatch=True)
     imp = Importer(None, _shape_env(fx.graph) or _shape_env(gm.graph))

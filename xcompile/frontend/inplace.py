@@ -9,6 +9,7 @@ take torch's road.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,7 @@ def _name(n: torch.fx.Node) -> str:
 
 
 def _functional(n: torch.fx.Node) -> str:
-    """Name of the op that computes what an in-place op writes: "scatter_.value" -> "scatter.value"."""
+    """The op that computes what an in-place op writes: "scatter_.value" -> "scatter.value"."""
     return _name(n).replace("_.", ".", 1)
 
 
@@ -36,8 +37,10 @@ def is_write(n: torch.fx.Node) -> bool:
 
 def _base(n: torch.fx.Node) -> torch.fx.Node | None:
     """The operand that n's result may share memory with."""
+    if n.target is operator.getitem:
+        return n.all_input_nodes[0]
     if n.op != "call_function" or not isinstance(n.target, torch._ops.OpOverload):
-        return n.args[0] if n.target.__name__ == "getitem" else None  # type: ignore[union-attr,return-value]
+        return None
     if any(r.alias_info is not None for r in n.target._schema.returns):
         return n.args[0] if isinstance(n.args[0], torch.fx.Node) else None
     return None

@@ -43,9 +43,7 @@ def replace_experts(gm: torch.fx.GraphModule, real: Mapping[torch.fx.Node, Any])
             log.warning("experts region %s differs from moe_experts; left as it is", region.path)
             continue
         with gm.graph.inserting_before(region.result):
-            call = gm.graph.call_function(
-                torch.ops.xllm.moe_experts.default, (*region.inputs, act)
-            )
+            call = gm.graph.call_function(torch.ops.xllm.moe_experts.default, (*region.inputs, act))
         call.meta = dict(region.result.meta)
         region.result.replace_all_uses_with(call)
         for n in reversed(region.nodes):

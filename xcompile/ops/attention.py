@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 
 from xcompile.ir import Attrs, Op, Type
 from xcompile.ops.infer import expect
-from xcompile.symbolic import product, same
+from xcompile.symbolic import Dim, product, same
 
 
 def _attention(types: Sequence[Type], attrs: Attrs) -> list[Type]:
@@ -23,7 +22,15 @@ def _attention(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     return [Type(q.dtype, (*q.shape[:3], v.shape[3]))]
 
 
-def _attention_ref(q, k, v, mask=None, *, causal: bool, scale: float) -> torch.Tensor:
+def _attention_ref(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    *,
+    causal: bool,
+    scale: float,
+) -> torch.Tensor:
     n = q.shape[1] // k.shape[1]
     k, v = (t.repeat_interleave(n, dim=1).float() for t in (k, v))
     s = q.float() @ k.transpose(-1, -2) * scale
@@ -45,12 +52,23 @@ def _paged(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     expect(
         ok,
         "paged_attention takes q[T,H,D], k_cache[slots,Hk,D], v_cache[slots,Hk,Dv], "
-        f"cu_seqlens[R+1], context_lens[R], block_tables[R,M] (int64), given {list(map(str, types))}",
+        "cu_seqlens[R+1], context_lens[R], block_tables[R,M] (int64), given "
+        f"{list(map(str, types))}",
     )
     return [Type(q.dtype, (*q.shape[:2], v.shape[2]))]
 
 
-def _paged_ref(q, k, v, cu, lens, tables, *, scale: float, page: int) -> torch.Tensor:
+def _paged_ref(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu: torch.Tensor,
+    lens: torch.Tensor,
+    tables: torch.Tensor,
+    *,
+    scale: float,
+    page: int,
+) -> torch.Tensor:
     out = q.new_zeros(*q.shape[:2], v.shape[2])
     for r in range(lens.numel()):
         lo, hi, n = int(cu[r]), int(cu[r + 1]), int(lens[r])
@@ -65,7 +83,7 @@ def _paged_ref(q, k, v, cu, lens, tables, *, scale: float, page: int) -> torch.T
     return out
 
 
-def _flops(ins: Sequence[Type], outs: Sequence[Type], attrs: Attrs):
+def _flops(ins: Sequence[Type], outs: Sequence[Type], attrs: Attrs) -> Dim:
     q, k, v = ins[:3]
     return product((2, *q.shape[:3], k.shape[2], 1)) * (q.shape[3] + v.shape[3])
 

@@ -16,7 +16,7 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     d = axis(attrs["dim"], first.rank)
     for t in types[1:]:
         ok = t.rank == first.rank and t.dtype == first.dtype
-        ok = ok and all(same(a, b) for k, (a, b) in enumerate(zip(t.shape, first.shape)) if k != d)
+        ok = ok and all(same(t.shape[k], first.shape[k]) for k in range(t.rank) if k != d)
         expect(ok, f"cat along dim {d} of {first} and {t}")
     total = simplify(sum(t.shape[d] for t in types))
     return [Type(first.dtype, (*first.shape[:d], total, *first.shape[d + 1 :]))]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xcompile.ir import Attrs, Op, Type
+import torch
+
+from xcompile.ir import Attrs, Graph, Op, Type
 from xcompile.ops.infer import expect
 
 
@@ -18,7 +20,7 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     return [v.type for v in body.outputs]
 
 
-def _ref(*args, body):
+def _ref(*args: torch.Tensor, body: Graph) -> list[torch.Tensor]:
     return body.eval(*args)
 
 

@@ -34,7 +34,9 @@ def resolve(name: str) -> Any:
         raise UnsupportedError(f"eager island {name}: this torch has no such operator") from None
 
 
-def _ref(*args: torch.Tensor, target: str, spec: tuple, dtypes: tuple, shapes: tuple):
+def _ref(
+    *args: torch.Tensor, target: str, spec: tuple, dtypes: tuple, shapes: tuple
+) -> list[torch.Tensor]:
     tensors = iter(args)
 
     def fill(a: Any) -> Any:

@@ -13,7 +13,9 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     return [Type(attrs["dtype"], attrs["shape"])]
 
 
-def _iota(shape: tuple[int, ...], dim: int, start: int, step: int, dtype: torch.dtype):
+def _iota(
+    shape: tuple[int, ...], dim: int, start: int, step: int, dtype: torch.dtype
+) -> torch.Tensor:
     ramp = torch.arange(shape[dim], dtype=torch.int64) * step + start
     view = [1] * len(shape)
     view[dim] = shape[dim]

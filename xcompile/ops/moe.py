@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from xcompile.ir import Attrs, Op, Type
 from xcompile.ops.infer import expect
 from xcompile.symbolic import Dim, product, same
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -33,7 +33,14 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     return [x]
 
 
-def _ref(x, expert, weight, gate_up, down, act: str) -> torch.Tensor:
+def _ref(
+    x: torch.Tensor,
+    expert: torch.Tensor,
+    weight: torch.Tensor,
+    gate_up: torch.Tensor,
+    down: torch.Tensor,
+    act: str,
+) -> torch.Tensor:
     out = torch.zeros(x.shape, dtype=torch.float32)
     for e in expert.unique().tolist():
         t, k = torch.where(expert == e)

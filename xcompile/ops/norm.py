@@ -13,6 +13,7 @@ from xcompile.ops.infer import expect, like_first
 from xcompile.ops.leaf import FULL
 from xcompile.ops.pointwise import BY_NAME, CAST
 from xcompile.ops.reduce import AMAX, SUM
+from xcompile.symbolic import Dim
 
 
 def _weighted(types: Sequence[Type], attrs: Attrs) -> list[Type]:
@@ -21,18 +22,22 @@ def _weighted(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     return [types[0]]
 
 
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype.itemsize >= 4 else x.float()
+
+
 def _softmax_ref(x: torch.Tensor) -> torch.Tensor:
-    return torch.softmax(x.float(), -1).to(x.dtype)
+    return torch.softmax(_wide(x), -1).to(x.dtype)
 
 
 def _rms_norm_ref(x: torch.Tensor, w: torch.Tensor, eps: float) -> torch.Tensor:
-    h = x.float()
+    h = _wide(x)
     h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + eps)
     return w * h.to(x.dtype)
 
 
 def _layer_norm_ref(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, eps: float) -> torch.Tensor:
-    y = F.layer_norm(x.float(), x.shape[-1:], w.float(), b.float(), eps)
+    y = F.layer_norm(_wide(x), x.shape[-1:], _wide(w), _wide(b), eps)
     return y.to(x.dtype)
 
 
@@ -45,7 +50,7 @@ def _sample(n: int) -> Callable:
     return sample
 
 
-def _flops(ins: Sequence[Type], outs: Sequence[Type], attrs: Attrs):
+def _flops(ins: Sequence[Type], outs: Sequence[Type], attrs: Attrs) -> Dim:
     return 4 * outs[0].numel
 
 
@@ -58,12 +63,12 @@ LAYER_NORM = Op(
 )
 
 
-def _scalar(g: Graph, value) -> Value:
+def _scalar(g: Graph, value: Dim | float) -> Value:
     return g.add(FULL, shape=(), value=value, dtype=torch.float32)
 
 
 def _f32(g: Graph, x: Value) -> Value:
-    return x if x.dtype == torch.float32 else g.add(CAST, x, dtype=torch.float32)
+    return x if x.dtype.itemsize >= 4 else g.add(CAST, x, dtype=torch.float32)
 
 
 def _like(g: Graph, y: Value, x: Value) -> Value:

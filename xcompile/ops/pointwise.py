@@ -82,7 +82,7 @@ TABLE = [
     _op("silu", 1, "xc::math::silu({0})", F.silu, "silu.default"),
     _op("gelu", 1, "xc::math::gelu({0})", F.gelu),
     _op("gelu_tanh", 1, "xc::math::gelu_tanh({0})", partial(F.gelu, approximate="tanh")),
-    _op("relu", 1, "xc::math::max({0}, decltype({0})(0))", torch.relu, "relu.default"),
+    _op("relu", 1, "({0} < 0 ? 0 : {0})", torch.relu, "relu.default"),
     _op("floor", 1, "std::floor({0})", torch.floor, "floor.default"),
     _op("eq", 2, "{0} == {1}", torch.eq, "eq.Tensor eq.Scalar", _C, "int"),
     _op("ne", 2, "{0} != {1}", torch.ne, "ne.Tensor ne.Scalar", _C, "int"),

@@ -16,7 +16,7 @@ from xcompile.targets import ROOT, Target
 PANEL = 32  # columns of a packed weight panel
 GATE = 16  # gate columns in a gated panel, followed by the up columns they meet
 
-_V4 = "avx512f avx512bw avx512cd avx512dq avx512vl avx2 fma f16c bmi2".split()
+_V4 = ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi2"]
 
 # level -> (compiler flags, /proc/cpuinfo features it needs), best first
 LEVELS: dict[str, tuple[list[str], list[str]]] = {
@@ -26,7 +26,7 @@ LEVELS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "avx512bf16": (["-march=x86-64-v4", "-mavx512bf16"], [*_V4, "avx512_bf16"]),
     "avx512": (["-march=x86-64-v4"], _V4),
-    "avx2": (["-march=x86-64-v3"], "avx2 fma f16c bmi2".split()),
+    "avx2": (["-march=x86-64-v3"], ["avx2", "fma", "f16c", "bmi2"]),
     "portable": ([], []),
 }
 
