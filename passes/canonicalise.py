@@ -82,7 +82,7 @@ def _foldable(n: Node, consts: dict[Value, Any]) -> bool:
         return False
     if n.op is EXPAND or any(free_names(d) for d in n.out.shape) or n.op.name == "torch_call":
         return False
-    size, given = n.out.type.numel, max(int(v.type.numel) for v in n.inputs)  # type: ignore[arg-type]
+    size, given = n.out.type.numel, max(int(v.type.numel) for v in n.inputs)
     return n.op.name in ("reshape", "permute", "slice", "cast") or size <= max(given, FOLD_LIMIT)
 
 
