@@ -93,7 +93,7 @@ class Program:
         larger symbols stay valid for smaller ones.
         """
         sizes = [b.size(env) for b in self.buffers]
-        spans = self._spans()
+        spans = self.spans()
         offsets = [0] * len(sizes)
         placed: list[int] = []
         for i in sorted(spans, key=lambda k: (-sizes[k], k)):
@@ -116,7 +116,7 @@ class Program:
 
     def live_bytes(self, env: Mapping[str, int]) -> int:
         """Lower bound of any plan: the most bytes alive during one step."""
-        spans = self._spans()
+        spans = self.spans()
         sizes = {i: self.buffers[i].size(env) for i in spans}
         return max(
             (
@@ -131,7 +131,7 @@ class Program:
             i = up
         return i
 
-    def _spans(self) -> dict[int, tuple[int, int]]:
+    def spans(self) -> dict[int, tuple[int, int]]:
         """Lifetimes of the buffers that own memory; sharers extend their owner's."""
         spans: dict[int, tuple[int, int]] = {}
         for i, b in enumerate(self.buffers):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from xcompile.check import recorder
+from xcompile.check import recorder, step_inputs
 from xcompile.compiler import compile_graph, executor
 from xcompile.errors import XCompileError
 from xcompile.executable import Executable, Signature, result_names
@@ -115,7 +115,12 @@ def _compile_step(
         eos=[eos] if isinstance(eos, int) else list(eos or []),
     )
     exe = Executable(executor(compiled, threads), signature, compiled)
-    exe.examples = recorder(program, imported)
+    vocabulary = model.config.get_text_config().vocab_size
+    exe.examples = recorder(
+        program,
+        imported,
+        lambda: step_inputs(step.spec, vocabulary, max_tokens, max_requests),
+    )
     return exe
 
 

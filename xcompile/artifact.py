@@ -281,8 +281,8 @@ def load(path: Path, threads: int | None = None) -> Executable:
         raise ArtifactError(f"{path / LIBRARY} was built for another program than {MANIFEST} says")
     exe = Executable(Executor(program, library, weights, threads), signature, path=path.resolve())
     if manifest.get("examples").data is not None:
-        counts = _example_counts(manifest)
-        exe.examples = lambda: check.restore(path / EXAMPLES, counts)
+        facts = check.read_facts(manifest.get("examples"))
+        exe.examples = lambda: check.restore(path / EXAMPLES, facts, program)
     return exe
 
 
@@ -440,9 +440,3 @@ def _fingerprint(library: Library) -> str:
         return ""
     f.restype = ctypes.c_char_p
     return (f() or b"").decode("ascii", "replace")
-
-
-def _example_counts(manifest: Reader) -> dict[str, int]:
-    e = manifest.get("examples")
-    keys = (*check.GROUPS, "decisions", "ties")
-    return {k: e.get(k).whole(0, 1 << 20 if k in check.GROUPS else 1 << 48) for k in keys}

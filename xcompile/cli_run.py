@@ -118,10 +118,11 @@ def check_examples(exe: Executable) -> bool:
         table.add_column(title, justify="right" if title in ("error", "limit") else "left")
     for r in rows:
         table.add_row(_mark(r), Text(r.name), f"{r.error:.3g}", f"{r.limit:.3g}", r.measure)
-        if r.note:
-            table.add_row("", Text(r.note, style="yellow"), "", "", "")
     out = console()
     out.print(table)
+    for r in rows:
+        if r.note:
+            out.print(f"! {r.name}: {r.note}", style="yellow", markup=False)
     if recorded.decisions:
         out.print(
             f"{recorded.decisions} choices of experts, {recorded.ties} of them near a tie in "

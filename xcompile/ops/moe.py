@@ -60,7 +60,7 @@ def _workspace(ins: Sequence[Type], attrs: Attrs) -> Dim:
     x, expert, _, _, down = ins
     inter16 = -(-int(down.shape[2]) // 16) * 16
     per_row = 4 * x.shape[1] + x.dtype.itemsize * inter16 + 40
-    return expert.numel * per_row + 24 * down.shape[0] + 4096
+    return expert.numel * per_row + 32 * down.shape[0] + 4096
 
 
 def _sample(rng: torch.Generator) -> tuple[list[torch.Tensor], dict]:

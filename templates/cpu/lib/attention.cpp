@@ -2,6 +2,7 @@
 #include "attention.hpp"
 
 #include <algorithm>
+
 #include "attention_core.hpp"
 
 namespace xc {
@@ -74,8 +75,8 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
   if (parts) partials = static_cast<float*>(t.shared_scratch(size_t(parts * partial_elems) * 4));
 
   t.parallel_for(tasks, [&](i64 task) {
-    const Entry* e = std::upper_bound(
-        index, index + requests, task, [](i64 at, const Entry& x) { return at < x.tasks_end; });
+    const Entry* e = std::upper_bound(index, index + requests, task,
+                                      [](i64 at, const Entry& x) { return at < x.tasks_end; });
     i64 per_head = e->shape.key_parts() * e->shape.row_parts(task_rows);
     i64 at = task - (e->tasks_end - per_head * heads);
     // Heads of the same keys follow each other: they are neighbours in memory.
@@ -147,8 +148,8 @@ void paged_attention(const Team& t, const PagedAttention<T>& a) {
   // New tokens of request r; 0 for a request whose lengths or pages are not usable.
   auto queries = [&](i64 r) -> i64 {
     i64 begin = a.cu_seqlens[r], n = a.cu_seqlens[r + 1] - begin, keys = a.context_lens[r];
-    bool fits = begin >= 0 && n >= 0 && begin + n <= a.tokens && keys >= n &&
-                keys <= a.max_blocks * a.page;
+    bool fits =
+        begin >= 0 && n >= 0 && begin + n <= a.tokens && keys >= n && keys <= a.max_blocks * a.page;
     return fits ? n : 0;
   };
   auto check = [&](i64 r) {
@@ -186,8 +187,8 @@ void paged_attention(const Team& t, const PagedAttention<T>& a) {
       });
 }
 
-#define XC_INSTANTIATE(T)                                            \
-  template void attention<T>(const Team&, const Attention<T>&);      \
+#define XC_INSTANTIATE(T)                                       \
+  template void attention<T>(const Team&, const Attention<T>&); \
   template void paged_attention<T>(const Team&, const PagedAttention<T>&);
 XC_INSTANTIATE(float)
 XC_INSTANTIATE(bf16)

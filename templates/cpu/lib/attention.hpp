@@ -31,7 +31,7 @@ void attention(const Team& t, const Attention<T>& a);
 template <class T>
 struct PagedAttention {
   const T* q;
-  i64 qs, qh;  // q [tokens,H,D]: strides of token and head
+  i64 qs, qh;                  // q [tokens,H,D]: strides of token and head
   const T *k_cache, *v_cache;  // [slots,Hk,D], [slots,Hk,Dv]
   T* o;                        // [tokens,H,Dv], contiguous
   const i64* cu_seqlens;       // [R+1]

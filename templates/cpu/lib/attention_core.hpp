@@ -1,6 +1,7 @@
 // One head-slice of attention: the query rows that share a key/value head of one request.
 #pragma once
 #include <algorithm>
+
 #include "attention.hpp"
 
 namespace xc {
@@ -17,7 +18,7 @@ struct Slice {
   const T *k, *v;
   i64 k_j, v_j;      // strides of a key
   const i64* table;  // pages of the cache, or null: keys are in order
-  i64 page;            // keys per page
+  i64 page;          // keys per page
   i64 group, queries, keys;
   i64 limit0, limit_step;  // query i sees keys j < min(keys, limit0 + i * limit_step)
   const char* mask;
@@ -54,8 +55,7 @@ vf Slice<T>::mask_values(i64 r, i64 j, int n) const {
   i64 at = r / group * m_i + r % group * m_g + j * m_j;
   if (m_j == 1 && mask_kind == kFloatMask)
     return vload_n(reinterpret_cast<const float*>(mask) + at, n);
-  if (m_j == 1 && mask_kind == kTypedMask)
-    return vload_n(reinterpret_cast<const T*>(mask) + at, n);
+  if (m_j == 1 && mask_kind == kTypedMask) return vload_n(reinterpret_cast<const T*>(mask) + at, n);
   float value[VL] = {};
   for (int i = 0; i < n; ++i, at += m_j) {
     if (mask_kind == kBoolMask)

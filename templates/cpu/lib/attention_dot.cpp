@@ -1,6 +1,7 @@
 // Decode attention: few query rows per key, so keys and values stream through once and dot
 // products stay in vector registers. Memory bound.
 #include <algorithm>
+
 #include "attention_core.hpp"
 #include "transpose.hpp"
 
@@ -9,7 +10,7 @@ namespace core {
 
 namespace {
 
-constexpr i64 kBlock = 64;     // keys per inner block
+constexpr i64 kBlock = 64;  // keys per inner block
 constexpr int kMaxDotRows = 16;
 constexpr int kOut = VL == 16 ? 4 : 2;  // value vectors per pass
 
@@ -240,10 +241,10 @@ void finish_row(const Slice<T>& s, i64 r, const Partial& first, i64 stride, i64 
   }
 }
 
-#define XC_INSTANTIATE(T)                                                            \
-  template int dot_rows<T>();                                                        \
-  template size_t dot_scratch<T>(i64, i64);                                          \
-  template void attend_dot<T>(const Slice<T>&, i64, i64, void*, const Partial&);     \
+#define XC_INSTANTIATE(T)                                                        \
+  template int dot_rows<T>();                                                    \
+  template size_t dot_scratch<T>(i64, i64);                                      \
+  template void attend_dot<T>(const Slice<T>&, i64, i64, void*, const Partial&); \
   template void finish_row<T>(const Slice<T>&, i64, const Partial&, i64, i64);
 XC_INSTANTIATE(float)
 XC_INSTANTIATE(bf16)

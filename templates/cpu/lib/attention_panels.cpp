@@ -4,6 +4,7 @@
 // so the softmax runs down the columns, without horizontal sums. A block of keys and values is
 // packed once and meets all rows of the task.
 #include <algorithm>
+
 #include "attention_core.hpp"
 #include "micro.hpp"
 #include "transpose.hpp"
@@ -40,12 +41,12 @@ struct Carver {
 
 template <class T>
 struct Buffers {
-  T* queries;        // panels of Q
-  float* out;        // out^T per panel
+  T* queries;  // panels of Q
+  float* out;  // out^T per panel
   State* state;
   char *keys, *values;
-  float* score;      // [keys][32], then P^T in place (fp32)
-  T* prob;           // P^T (bf16)
+  float* score;  // [keys][32], then P^T in place (fp32)
+  T* prob;       // P^T (bf16)
   const T *kp[kKeys], *vp[kKeys];
   size_t bytes;
 
@@ -231,8 +232,8 @@ void attend_panels(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scra
     write_rows(s, r0 + p * kPanel, b.state[p], b.out + p * out_elems, result);
 }
 
-#define XC_INSTANTIATE(T)                                                                  \
-  template size_t panels_scratch<T>(i64, i64, i64);                                        \
+#define XC_INSTANTIATE(T)                           \
+  template size_t panels_scratch<T>(i64, i64, i64); \
   template void attend_panels<T>(const Slice<T>&, i64, i64, i64, i64, void*, const Partial*);
 XC_INSTANTIATE(float)
 XC_INSTANTIATE(bf16)

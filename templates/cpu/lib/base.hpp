@@ -15,10 +15,10 @@ using i64 = int64_t;
 // Codes recorded by Team::fail and returned by Pool::run.
 enum Error : int {
   kOk = 0,
-  kBadIndex = 1,       // embedding / gather / scatter / index_copy index out of range
-  kBadExpert = 2,      // expert id outside [0, experts)
-  kBadBlock = 3,       // block table entry outside the KV cache
-  kBadLength = 4,      // context length that disagrees with the query lengths or the table
+  kBadIndex = 1,   // embedding / gather / scatter / index_copy index out of range
+  kBadExpert = 2,  // expert id outside [0, experts)
+  kBadBlock = 3,   // block table entry outside the KV cache
+  kBadLength = 4,  // context length that disagrees with the query lengths or the table
   kOutOfMemory = 5,
 };
 

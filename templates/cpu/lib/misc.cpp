@@ -147,19 +147,19 @@ void index_copy(const Team& t, T* y, i64 outer, i64 dim, i64 inner, const i64* i
                     size_t(end - begin) * sizeof(T));
 }
 
-#define XC_INSTANTIATE(T)                                                                 \
-  template void topk<T>(const Team&, const T*, i64, i64, i64, T*, i64*);                  \
-  template void argmax<T>(const Team&, const T*, i64, i64, i64*);                         \
-  template void sort<T>(const Team&, const T*, i64, i64, bool, T*, i64*);                 \
+#define XC_INSTANTIATE(T)                                                 \
+  template void topk<T>(const Team&, const T*, i64, i64, i64, T*, i64*);  \
+  template void argmax<T>(const Team&, const T*, i64, i64, i64*);         \
+  template void sort<T>(const Team&, const T*, i64, i64, bool, T*, i64*); \
   template void cumsum<T>(const Team&, const T*, i64, i64, T*);
 XC_INSTANTIATE(float)
 XC_INSTANTIATE(bf16)
 XC_INSTANTIATE(i64)
 #undef XC_INSTANTIATE
 
-#define XC_INSTANTIATE(T)                                                                  \
-  template void embedding<T>(const Team&, const T*, i64, i64, const i64*, i64, T*);        \
-  template void gather<T>(const Team&, const T*, i64, i64, const i64*, i64, T*);           \
+#define XC_INSTANTIATE(T)                                                                   \
+  template void embedding<T>(const Team&, const T*, i64, i64, const i64*, i64, T*);         \
+  template void gather<T>(const Team&, const T*, i64, i64, const i64*, i64, T*);            \
   template void scatter<T>(const Team&, const T*, i64, i64, const i64*, const T*, i64, T*); \
   template void index_copy<T>(const Team&, T*, i64, i64, i64, const i64*, i64, const T*);
 XC_INSTANTIATE(uint8_t)

@@ -1,6 +1,7 @@
 #include "moe.hpp"
 
 #include <algorithm>
+
 #include "micro.hpp"
 
 namespace xc {
@@ -16,13 +17,13 @@ struct RowBlock {
 // Everything in the workspace. Rows are (token, k) pairs sorted by expert, order kept.
 template <class T>
 struct Plan {
-  i64* source;         // [rows] sorted row -> token * topk + k
-  i64* position;       // [rows] token * topk + k -> sorted row, -1 for a bad expert id
-  i64* offset;         // [experts + 1] first sorted row of each expert
-  i64* block_count;    // [1]
+  i64* source;       // [rows] sorted row -> token * topk + k
+  i64* position;     // [rows] token * topk + k -> sorted row, -1 for a bad expert id
+  i64* offset;       // [experts + 1] first sorted row of each expert
+  i64* block_count;  // [1]
   RowBlock* blocks;
-  T* inter;            // [rows, inter16]
-  float* partial;      // [rows, hidden]
+  T* inter;        // [rows, inter16]
+  float* partial;  // [rows, hidden]
 };
 
 i64 padded_inter(i64 inter) { return round_up(inter, 16); }
@@ -97,10 +98,14 @@ void activate(const Experts<T>& e, const float* acc, i64 rows, i64 panel, T* int
     plain(act, acc, rows, cols, inter + panel * kPanel, ld);
   };
   switch (e.act) {
-    case Act::silu: return run([](vf x) { return math::silu(x); });
-    case Act::gelu: return run([](vf x) { return math::gelu(x); });
-    case Act::gelu_tanh: return run([](vf x) { return math::gelu_tanh(x); });
-    case Act::relu: return run([](vf x) { return math::relu(x); });
+    case Act::silu:
+      return run([](vf x) { return math::silu(x); });
+    case Act::gelu:
+      return run([](vf x) { return math::gelu(x); });
+    case Act::gelu_tanh:
+      return run([](vf x) { return math::gelu_tanh(x); });
+    case Act::relu:
+      return run([](vf x) { return math::relu(x); });
   }
 }
 
@@ -122,7 +127,8 @@ void grouped_product(const Team& t, const Plan<T>& plan, const T* w, i64 panels,
   i64 have = -1;
   t.parallel_for(blocks * shares, [&](i64 task) {
     const RowBlock& block = plan.blocks[task / shares];
-    i64 expert_rows = plan.offset[block.expert] - (block.expert ? plan.offset[block.expert - 1] : 0);
+    i64 expert_rows =
+        plan.offset[block.expert] - (block.expert ? plan.offset[block.expert - 1] : 0);
     Kernel kernel = choose_kernel<T>(expert_rows);
     if (have != task / shares) {
       have = task / shares;

@@ -14,10 +14,11 @@ struct Experts {
   const i64* expert;   // [tokens, topk]; an id outside [0, experts) adds nothing and fails the run
   const void* weight;  // [tokens, topk], bf16 if weight_bf16, else fp32
   bool weight_bf16;
-  const T* gate_up;  // [experts] panels of [2*inter, hidden]: 16 gate rows, 16 up rows, 16 gate ...;
-                     // inter padded to a multiple of 16. Without a gate: panels of [inter, hidden]
-  const T* down;     // [experts] panels of [hidden, inter]
-  T* y;              // [tokens, hidden], contiguous
+  const T*
+      gate_up;    // [experts] panels of [2*inter, hidden]: 16 gate rows, 16 up rows, 16 gate ...;
+                  // inter padded to a multiple of 16. Without a gate: panels of [inter, hidden]
+  const T* down;  // [experts] panels of [hidden, inter]
+  T* y;           // [tokens, hidden], contiguous
   i64 tokens, hidden, inter, experts, topk;
   Act act;
   void* workspace;       // experts_workspace() bytes, 64-byte aligned, shared by the team

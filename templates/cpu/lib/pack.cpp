@@ -1,5 +1,6 @@
 // Packing of left operands and of weight panels at run time.
 #include <algorithm>
+
 #include "gemm.hpp"
 #include "micro.hpp"
 #include "transpose.hpp"
@@ -163,10 +164,10 @@ void pack_panel(T* panel, const T* const* rows, int cols, i64 K) {
               size_t(padded_k<T>(K) - used) * kPanel * sizeof(T));
 }
 
-#define XC_INSTANTIATE(T)                                                                     \
-  template size_t packed_rows_bytes<T>(Kernel, i64, i64);                                     \
-  template void pack_rows<T>(Kernel, void*, const T* const*, i64, i64);                       \
-  template void pack_rows_transposed<T>(Kernel, void*, const T* const*, i64, i64);            \
+#define XC_INSTANTIATE(T)                                                          \
+  template size_t packed_rows_bytes<T>(Kernel, i64, i64);                          \
+  template void pack_rows<T>(Kernel, void*, const T* const*, i64, i64);            \
+  template void pack_rows_transposed<T>(Kernel, void*, const T* const*, i64, i64); \
   template void pack_panel<T>(T*, const T* const*, int, i64);
 XC_INSTANTIATE(float)
 XC_INSTANTIATE(bf16)

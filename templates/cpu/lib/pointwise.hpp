@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+
 #include "math.hpp"
 #include "team.hpp"
 
@@ -49,6 +50,8 @@ inline float round_f16(float x) { return float(_Float16(x)); }
 }  // namespace math
 
 /// Rows that are worth a thread of their own.
-inline i64 row_grain(i64 columns) { return columns >= 2048 ? 1 : 2048 / (columns > 0 ? columns : 1); }
+inline i64 row_grain(i64 columns) {
+  return columns >= 2048 ? 1 : 2048 / (columns > 0 ? columns : 1);
+}
 
 }  // namespace xc

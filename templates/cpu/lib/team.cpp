@@ -2,6 +2,7 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -99,7 +100,9 @@ struct TeamShared {
   void start() {
     epoch.fetch_add(1);
     if (sleepers.load() > 0) {
-      { std::lock_guard<std::mutex> lock(sleep_mutex); }
+      {
+        std::lock_guard<std::mutex> lock(sleep_mutex);
+      }
       wake.notify_all();
     }
   }

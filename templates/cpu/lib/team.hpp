@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <utility>
+
 #include "base.hpp"
 
 namespace xc {

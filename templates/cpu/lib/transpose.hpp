@@ -1,6 +1,7 @@
 // In-register transposes and bf16 pairing on native vectors.
 #pragma once
 #include <utility>
+
 #include "base.hpp"
 
 namespace xc {
