@@ -7,6 +7,7 @@ another box has a stub instead.
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -112,18 +113,16 @@ def place(b: Box) -> tuple[dict[int, tuple[float, float]], float, float]:
 
 
 # -- drawing ----------------------------------------------------------------------------------
+# Plain colours, no variables: pictures are also opened by programs that are not browsers.
 STYLE = """
-svg { font: 12px system-ui, sans-serif; --fg: #1f2328; --dim: #6e7781; --box: #f6f8fa;
-  --line: #d0d7de; --l: 90%; --edge: #8c959f; --page: #fff; }
-@media (prefers-color-scheme: dark) { svg { --fg: #d8dee6; --dim: #8b949e; --box: #1b2027;
-  --line: #30363d; --l: 24%; --edge: #6e7681; --page: #14181d; } }
-svg text { fill: var(--fg); } svg .dim { fill: var(--dim); font-size: 10.5px; }
-svg .title { font-weight: 600; font-size: 13px; }
-svg .box { fill: var(--box); stroke: var(--line); }
-svg .node { stroke: var(--line); fill: hsl(var(--h) 60% var(--l)); }
-svg .island { stroke: #cf222e; stroke-width: 2; }
-svg .edge { fill: none; stroke: var(--edge); } svg .stub { stroke: var(--edge);
-  stroke-dasharray: 2 2; }
+svg { font: 12px system-ui, sans-serif; } .page { fill: #fff; } text { fill: #1f2328; }
+.dim { fill: #57606a; font-size: 10.5px; } .title { font-weight: 600; font-size: 13px; }
+.box { fill: #f6f8fa; stroke: #d0d7de; } .node { stroke: #d0d7de; }
+.island { stroke: #cf222e; stroke-width: 2; } .edge { fill: none; stroke: #8c959f; }
+.stub { stroke: #8c959f; stroke-dasharray: 2 2; }
+@media (prefers-color-scheme: dark) { .page { fill: #14181d; } text { fill: #d8dee6; }
+  .dim { fill: #a3abb4; } .box { fill: #1b2027; stroke: #30363d; }
+  .node { fill-opacity: .25; stroke: #444c56; } .island { stroke: #ff7b72; } }
 """
 
 
@@ -141,7 +140,7 @@ def draw(steps: Sequence[Step], costs: Sequence[tuple[int, int]]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {w:.0f} {h:.0f}" '
         f'width="{w:.0f}" height="{h:.0f}"><style>{STYLE}</style>'
-        f'<rect x="-1" y="-1" width="100%" height="100%" style="fill:var(--page)"/>'
+        f'<rect class="page" x="-1" y="-1" width="{w:.0f}" height="{h:.0f}"/>'
         f"{''.join(parts)}</svg>\n"
     )
 
@@ -209,6 +208,11 @@ def hue(kind: str) -> int:
     return HUES.get(kind, hashlib.sha256(kind.encode()).digest()[0] * 360 // 256)
 
 
+def _tint(kind: str) -> str:
+    r, g, b = colorsys.hls_to_rgb(hue(kind) / 360, 0.88, 0.65)
+    return f"#{round(255 * r):02x}{round(255 * g):02x}{round(255 * b):02x}"
+
+
 def _node(
     k: int, s: Step, at: tuple[float, float], prefix: str, cost: tuple[int, int]
 ) -> str:
@@ -222,7 +226,7 @@ def _node(
     return (
         f'<g transform="translate({at[0]:.0f} {at[1]:.0f})"><title>{escape(tip)}</title>'
         f'<rect class="node{island}" rx="4" width="{WIDTH}" height="{HEIGHT}" '
-        f'style="--h:{hue(kind)}"/>'
+        f'fill="{_tint(kind)}"/>'
         f'<text x="8" y="16">{escape(_short(s.op if kind == "loop" else kind))}</text>'
         f'<text class="dim" x="8" y="30">{escape(_short(place or s.result, CHARS + 3))}</text></g>'
     )

@@ -374,6 +374,13 @@ def from_dynamo(
     positions: list[int] = []
     weights: dict[Value, int] = {}
     inner = [n for n in fx.graph.nodes if n.op == "placeholder"]
+    lifted = {**sig.inputs_to_parameters, **sig.inputs_to_buffers}  # held by the graph module
+    owned = dict(gm.named_parameters()) | dict(gm.named_buffers())
+    for n in inner:
+        if n.name in lifted:
+            imp.env[n] = imp.const(owned[lifted[n.name]], lifted[n.name])
+    tokens = set(sig.input_tokens)  # torch threads effects through the graph; ours is ordered
+    inner = [n for n in inner if n.name not in lifted and n.name not in tokens]
     for i, (n, src) in enumerate(zip(inner, named, strict=True)):
         val = n.meta.get("val", src.meta["example_value"])
         if isinstance(val, torch.Tensor):
@@ -392,7 +399,7 @@ def from_dynamo(
     output = next(n for n in fx.graph.nodes if n.op == "output")
     by_name = {n.name: n for n in inner}
     outs: list[tuple[str, Any]] = []
-    for arg in output.args[0]:
+    for arg in output.args[0][len(sig.output_tokens) :]:
         v = imp.get(arg)
         mutated = sig.user_inputs_to_mutate.get(getattr(arg, "name", ""))
         if mutated is not None and len(imp.graph.state) < len(sig.user_inputs_to_mutate):
