@@ -53,6 +53,22 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def huge_share(address: int) -> float:
+    """Share of a mapping's resident memory that is on 2 MB pages; NaN if it is not known."""
+    inside, resident = False, 0.0
+    with suppress(OSError):
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            first, _, rest = line.partition(" ")
+            if "-" in first:
+                low, _, high = first.partition("-")
+                inside = int(low, 16) <= address < int(high, 16)
+            elif inside and first == "Rss:":
+                resident = float(rest.split()[0])
+            elif inside and first == "AnonHugePages:" and resident:
+                return float(rest.split()[0]) / resident
+    return math.nan
+
+
 @dataclass
 class Stopwatch:
     """Wall and CPU seconds (descendants included) since it was made."""

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks import cold
 from benchmarks.bandwidth import Bandwidth, last_level_cache
-from benchmarks.measure import Pairs, Range, paired
+from benchmarks.measure import Pairs, Range, huge_share, paired
 from benchmarks.models import (
     DTYPES,
     MODELS,
@@ -68,6 +68,10 @@ class ModelBench:
         self.cases = [f"decode:{b}" for b in args.batches]
         if args.prefill:
             self.cases.append(f"prefill:{args.context}")
+
+    def huge_pages(self) -> float:
+        """Share of our packed weights that is on 2 MB pages."""
+        return huge_share(self.ours.exe.executor.weights.pointers[0])
 
     # -- correctness ----------------------------------------------------------------------
     def check(self) -> dict[str, Any]:
@@ -341,9 +345,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             for dtype in args.dtype:
                 print(f"\n{name} {dtype}, {args.threads} thread(s)", flush=True)
                 bench = ModelBench(name, dtype, args)
+                print(f"  weights on 2 MB pages: {bench.huge_pages():.0%}")
                 check = bench.check()
                 ok &= check["ok"]
-                result["checks"].append({"model": name, "dtype": dtype, **check})
+                check |= {"model": name, "dtype": dtype, "huge_pages": bench.huge_pages()}
+                result["checks"].append(check)
                 for case in bench.cases:
                     result["speed"] += bench.time(case, bandwidth)
                 if args.cold:

@@ -4,8 +4,8 @@
     xcompile examples/deepseek_v3.py -o out     the same model from the command line
 
 The weights are random; the structure is the real one: multi-head latent attention with low-rank
-queries and keys, rotary and plain parts of a head, a first dense layer, then routed experts (grouped
-sigmoid router with corrections) and a shared expert.
+queries and keys, rotary and plain parts of a head, a first dense layer, then routed experts
+(grouped sigmoid router with corrections) and a shared expert.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -87,6 +88,7 @@ print(json.dumps([tokens, seconds]))
 
 def eager() -> tuple[list[list[int]], float]:
     """Greedy continuations by transformers, and the seconds they took."""
+
     def run(prompt: list[int], count: int) -> list[int]:
         ids = torch.tensor([prompt])
         out = model.generate(ids, max_new_tokens=count, do_sample=False, eos_token_id=None)
@@ -111,6 +113,7 @@ def serve(path: Path) -> tuple[list[list[int]], float]:
 def main() -> None:
     import xcompile
 
+    warnings.simplefilter("ignore", FutureWarning)  # of torch about its own code
     count = sum(p.numel() for p in model.parameters())
     print(f"model     DeepSeek-V3, {count / 1e6:.1f} M parameters, 4 layers, 16 experts")
     start = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 
 HUGE = 1 << 21
 
@@ -14,7 +15,9 @@ class Region:
 
     def __init__(self, nbytes: int, huge: bool = True) -> None:
         self.nbytes = max(nbytes, 1)
-        self._map = mmap.mmap(-1, self.nbytes + HUGE)
+        # Private: a shared mapping is shmem, which gets no transparent huge pages.
+        flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+        self._map = mmap.mmap(-1, self.nbytes + HUGE, **flags)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self.offset = -start % HUGE
         self.address = start + self.offset

@@ -25,6 +25,7 @@ OPS = registry()
 FACTOR, ULPS = 1.25, 4
 LEVELS_HERE = [level for level in LEVELS if not missing_features(level)]
 FAST_LEVELS = [x for x in LEVELS_HERE if x in {best_isa(), "avx2", "portable"}]
+TWO_LEVELS = [best_isa(), "portable"]  # where even three would take too long
 Build = Callable[..., "Sequence[Value]"]
 
 
@@ -106,10 +107,10 @@ def _wide_dtype(a: Any) -> Any:
 
 def _exact_experts(x, expert, weight, gate_up, down, act: str) -> torch.Tensor:
     out = torch.zeros_like(x)
-    for k in range(expert.shape[1]):
-        for t, e in enumerate(expert[:, k].tolist()):
-            gate, up = F.linear(x[t], gate_up[e]).chunk(2, -1)
-            out[t] += F.linear(ACTIVATIONS[act](gate) * up, down[e]) * weight[t, k]
+    for e in expert.unique().tolist():
+        gate, up = F.linear(x, gate_up[e]).chunk(2, -1)
+        share = (weight * (expert == e)).sum(-1, keepdim=True)
+        out += F.linear(ACTIVATIONS[act](gate) * up, down[e]) * share
     return out
 
 

@@ -121,8 +121,10 @@ def record(
 
 def _changed(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     """Indices along the first dim where two tensors differ."""
-    old, new = (t.reshape(t.shape[0] if t.dim() else 1, -1) for t in (old, new))
-    return (old != new).any(-1).nonzero().flatten()
+    if not old.numel():
+        return torch.empty(0, dtype=torch.int64)
+    differ = (old != new).reshape(old.shape[0] if old.dim() else 1, -1)
+    return differ.any(-1).nonzero().flatten()
 
 
 def _rows(t: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -238,9 +240,7 @@ def store(path: Path, e: Examples) -> dict[str, Any]:
     """Write the tensors; returns what the manifest keeps of them. Inputs of zeros, such as fresh
     caches, are kept as their shape."""
     tensors = {f"{g}.{k}": t for g in GROUPS for k, t in enumerate(getattr(e, g))}
-    zeros = {
-        str(k): list(t.shape) for k, t in enumerate(e.inputs) if t.numel() and not t.any()
-    }
+    zeros = {str(k): list(t.shape) for k, t in enumerate(e.inputs) if t.numel() and not t.any()}
     for k in zeros:
         del tensors[f"inputs.{k}"]
     types = {n: Type(t.dtype, tuple(t.shape)) for n, t in tensors.items()}
@@ -272,10 +272,12 @@ def restore(path: Path, facts: dict[str, Any], program: Program) -> Examples:
             raise ArtifactError(f"{path.name}: there is no input {k[:20]!r}")
         tensors[f"inputs.{k}"] = torch.zeros(shape, dtype=specs[int(k)].type.dtype)
     try:
-        groups = [[tensors[f"{g}.{k}"] for k in range(facts[g])] for g in GROUPS]
+        inputs, outputs, written, reference = (
+            [tensors[f"{g}.{k}"] for k in range(facts[g])] for g in GROUPS
+        )
     except KeyError as e:
         raise ArtifactError(f"{path.name}: {e.args[0]!r} is missing") from None
-    return Examples(*groups, facts["decisions"], facts["ties"])
+    return Examples(inputs, outputs, written, reference, facts["decisions"], facts["ties"])
 
 
 # -- checking ---------------------------------------------------------------------------------
@@ -342,7 +344,7 @@ def _without(t: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     t = t if t.dim() else t.reshape(1)
     keep = torch.ones(t.shape[0], dtype=torch.bool)
     keep[rows] = False
-    return t[keep].flatten(1) if t.dim() > 1 else t[keep][:, None]
+    return t[keep]
 
 
 def _direct(name: str, got: torch.Tensor, want: torch.Tensor) -> Row:
@@ -384,8 +386,8 @@ def _bar(
     middle = float(usual.median())
     far = int((ours > OUTLIER * middle).sum())
     note = (
-        f"by the median row: {far} of {len(ours)} rows are far off (up to {float(ours.max()):.2g}); "
-        "rounding may have turned near ties among experts"
+        f"by the median row: {far} of {len(ours)} rows are far off (up to "
+        f"{float(ours.max()):.2g}); rounding may have turned near ties among experts"
     )
     limit = factor * middle + ulp
     return Row(name, "median row's distance to fp32", float(ours.median()), limit, note)

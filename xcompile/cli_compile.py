@@ -53,7 +53,8 @@ def run_compile(
         cast(model, DTYPES[dtype])
     options: dict[str, Any] = {"target": target, "strict": strict, "threads": threads}
     if is_language_model(model) and not hasattr(module, "inputs"):
-        exe = compile(model, **options, **step_limits(ranges))
+        limits: dict[str, Any] = step_limits(ranges)
+        exe = compile(model, **options, **limits)
     else:
         args, kwargs = get_inputs(module, file, dtype)
         shapes, unused = named_dims(getattr(module, "dynamic_shapes", None), ranges)

@@ -19,7 +19,7 @@ import networkx as nx
 from xcompile.report import LABEL, Step, number
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, PAD, HEAD = 168, 38, 14, 24, 16, 30
-CHARS = 25  # that fit into a node
+CHARS = 21  # that fit into a node
 HUES = {"linear": 212, "moe_experts": 28, "paged_attention": 275, "attention": 275, "loop": 150}
 
 
@@ -68,20 +68,26 @@ def boxes(steps: Sequence[Step]) -> list[Box]:
         seen = form
     for b in out:
         if b.repeats:
-            b.title += f" to {b.repeats[-1].rpartition('.')[2]}: {len(b.repeats) + 1} times the same"
+            last = b.repeats[-1].rpartition(".")[2]
+            b.title += f" to {last}: {len(b.repeats) + 1} times the same"
     return out
 
 
 def _form(b: Box) -> list[tuple]:
-    """What makes two layers equal: kinds of kernels, places and edges, all relative to the layer."""
+    """What makes two layers equal: kinds of kernels, places and edges, all relative to the layer.
+
+    Fills that read nothing do not count: the first layer that needs one computes it for all.
+    """
+    kept = [k for k, s in enumerate(b.steps, b.first) if s.after or "full" not in s.op.split("+")]
+    number = {k: i for i, k in enumerate(kept)}
     return [
         (
             LABEL.sub("", s.kernel),
             s.op,
             s.origin.removeprefix(b.prefix),
-            tuple(a - b.first for a in s.after if a >= b.first),
+            tuple(number[a] for a in s.after if a in number),
         )
-        for s in b.steps
+        for s in (b.steps[k - b.first] for k in kept)
     ]
 
 
@@ -93,7 +99,7 @@ def place(b: Box) -> tuple[dict[int, tuple[float, float]], float, float]:
     g.add_nodes_from(range(b.first, last))
     for k, s in enumerate(b.steps, b.first):
         g.add_edges_from((a, k) for a in s.after if b.first <= a < last)
-    rows = [sorted(row) for row in nx.topological_generations(g)]
+    rows = _rows(g)
     column: dict[int, float] = {}
     for row in rows:
         middle = {
@@ -104,12 +110,21 @@ def place(b: Box) -> tuple[dict[int, tuple[float, float]], float, float]:
     widest = max((len(r) for r in rows), default=1)
     width = widest * (WIDTH + GAP_X) - GAP_X
     middle_x = width / 2
-    at = {
+    at: dict[int, tuple[float, float]] = {
         n: (middle_x + column[n] * (WIDTH + GAP_X) - WIDTH / 2, y * (HEIGHT + GAP_Y))
         for y, row in enumerate(rows)
         for n in row
     }
     return at, width, len(rows) * (HEIGHT + GAP_Y) - GAP_Y
+
+
+def _rows(g: nx.DiGraph) -> list[list[int]]:
+    """Nodes by their longest path; those that read nothing stand right above their first reader."""
+    rank = {n: k for k, row in enumerate(nx.topological_generations(g)) for n in row}
+    for n in g:
+        if g.in_degree(n) == 0 and g.out_degree(n):
+            rank[n] = max(0, min(rank[m] for m in g.successors(n)) - 1)
+    return [sorted(n for n in g if rank[n] == k) for k in range(max(rank.values(), default=-1) + 1)]
 
 
 # -- drawing ----------------------------------------------------------------------------------
@@ -163,8 +178,8 @@ def _box(
     total = sum(costs[k][1] for k in at)
     title = f"{len(b.steps)} launches, {number(total, 'B')}"
     out = [
-        f'<g transform="translate(0 {y:.0f})"><rect class="box" rx="8" width="{width + 2 * PAD:.0f}"'
-        f' height="{height + HEAD + 2 * PAD:.0f}"/>',
+        f'<g transform="translate(0 {y:.0f})">'
+        f'<rect class="box" rx="8" width="{width + 2 * PAD:.0f}" height="{height + HEAD + 2 * PAD:.0f}"/>',
         f'<text class="title" x="{PAD}" y="21">{escape(b.title)} '
         f'<tspan class="dim">{title}</tspan></text><g transform="translate({PAD} {HEAD + PAD})">',
     ]
@@ -172,7 +187,9 @@ def _box(
         x1, y1 = at[k]
         top = x1 + WIDTH / 2
         inner = [a for a in s.after if a in at]
-        out += [_edge(at[a], (top, y1)) for a in inner]
+        for a in inner:
+            between = [x for x, y in at.values() if at[a][1] < y < y1]
+            out.append(_edge(at[a], (top, y1), min(between, default=0.0) - GAP_X / 2))
         if len(inner) < len(s.after):
             out.append(_line(top + 12, y1 - 10, y1))
         if k in outside:
@@ -185,7 +202,8 @@ def _line(x: float, y1: float, y2: float) -> str:
     return f'<line class="stub" x1="{x:.0f}" x2="{x:.0f}" y1="{y1:.0f}" y2="{y2:.0f}"/>'
 
 
-def _edge(start: tuple[float, float], end: tuple[float, float]) -> str:
+def _edge(start: tuple[float, float], end: tuple[float, float], side: float) -> str:
+    """From a node's corner to the middle of another's top; `side` is left of all between."""
     x1, y1 = start[0] + WIDTH / 2, start[1] + HEIGHT
     x2, y2 = end
     if y2 - y1 <= GAP_Y:
@@ -194,11 +212,10 @@ def _edge(start: tuple[float, float], end: tuple[float, float]) -> str:
             f'<path class="edge" d="M{x1:.0f} {y1:.0f}C{x1:.0f} {y1 + bend:.0f} '
             f'{x2:.0f} {y2 - bend:.0f} {x2:.0f} {y2:.0f}"/>'
         )
-    # an edge over several rows goes round the nodes between, on the left
-    side = min(x1, x2) - WIDTH / 2 - GAP_X / 2
+    side = min(side, min(x1, x2) - WIDTH / 2 - GAP_X / 2)
     return (
         f'<path class="edge" d="M{x1:.0f} {y1:.0f}C{x1:.0f} {y1 + 14:.0f} {side:.0f} {y1:.0f} '
-        f'{side:.0f} {y1 + 24:.0f}V{y2 - 24:.0f}C{side:.0f} {y2:.0f} {x2:.0f} {y2 - 14:.0f} '
+        f"{side:.0f} {y1 + 24:.0f}V{y2 - 24:.0f}C{side:.0f} {y2:.0f} {x2:.0f} {y2 - 14:.0f} "
         f'{x2:.0f} {y2:.0f}"/>'
     )
 
@@ -213,9 +230,7 @@ def _tint(kind: str) -> str:
     return f"#{round(255 * r):02x}{round(255 * g):02x}{round(255 * b):02x}"
 
 
-def _node(
-    k: int, s: Step, at: tuple[float, float], prefix: str, cost: tuple[int, int]
-) -> str:
+def _node(k: int, s: Step, at: tuple[float, float], prefix: str, cost: tuple[int, int]) -> str:
     kind = LABEL.sub("", s.kernel)
     place = s.origin.removeprefix(prefix).lstrip(".")
     tip = (
@@ -227,7 +242,7 @@ def _node(
         f'<g transform="translate({at[0]:.0f} {at[1]:.0f})"><title>{escape(tip)}</title>'
         f'<rect class="node{island}" rx="4" width="{WIDTH}" height="{HEIGHT}" '
         f'fill="{_tint(kind)}"/>'
-        f'<text x="8" y="16">{escape(_short(s.op if kind == "loop" else kind))}</text>'
+        f'<text x="8" y="16">{escape(_short(s.op if kind in ("loop", "linear") else kind))}</text>'
         f'<text class="dim" x="8" y="30">{escape(_short(place or s.result, CHARS + 3))}</text></g>'
     )
 

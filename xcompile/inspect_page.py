@@ -25,12 +25,17 @@ def page(name: str, s: Summary, program: Program) -> str:
     return _PAGE.format(
         style=_STYLE,
         name=escape(name),
-        facts="".join(f"<tr><th>{escape(f[:11])}</th><td>{escape(f[11:])}</td></tr>" for f in facts),
+        facts="".join(_fact(f) for f in facts),
         kinds=_kinds(s, env),
         kernels=_kernels(s, env),
         memory=memory(program),
         graph=picture(s, program),
     )
+
+
+def _fact(line: str) -> str:
+    """A line of the report: eleven columns of title, then the text."""
+    return f"<tr><th>{escape(line[:11])}</th><td>{escape(line[11:])}</td></tr>"
 
 
 # -- kernels ----------------------------------------------------------------------------------
@@ -166,8 +171,8 @@ _PAGE = """<!doctype html>
 <h1>{name}</h1>
 <table class="facts">{facts}</table>
 <h2>Kernels</h2>
-<table class="list"><tr><th>kind</th><th>kernels</th><th>launches</th><th>flops</th><th></th><th></th>
-<th>bytes</th><th></th><th></th></tr>{kinds}</table>
+<table class="list"><tr><th>kind</th><th>kernels</th><th>launches</th><th>flops</th><th></th>
+<th></th><th>bytes</th><th></th><th></th></tr>{kinds}</table>
 <details><summary>every kernel</summary><div class="scroll"><table class="list"><tr><th>kernel</th>
 <th>launches</th><th>flops</th><th>bytes</th><th></th><th class="text">operations</th>
 <th class="text">first place</th></tr>{kernels}</table></div></details>

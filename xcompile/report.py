@@ -109,10 +109,12 @@ def from_json(r: Reader, symbols: set[str]) -> Summary:
     steps: list[Step] = []
     for k, x in enumerate(r.get("steps").each()):
         after = tuple(a.whole(0, k - 1) for a in x.get("after").each())
-        words = [x.get(key).text(limit=1 << 16) for key in ("kernel", "op", "origin")]
-        costs = [dim(x.get(key)) for key in ("flops", "nbytes")]
-        result = x.get("result").text(limit=1 << 16)
-        steps.append(Step(*words, *costs, result, after, x.get("island").flag()))
+        kernel, op, origin, result = (
+            x.get(key).text(limit=1 << 16) for key in ("kernel", "op", "origin", "result")
+        )
+        flops, nbytes = dim(x.get("flops")), dim(x.get("nbytes"))
+        island = x.get("island").flag()
+        steps.append(Step(kernel, op, origin, flops, nbytes, result, after, island))
     seconds = r.get("seconds").data
     if not isinstance(seconds, dict) or not all(
         isinstance(v, int | float) for v in seconds.values()

@@ -56,13 +56,13 @@ def write(path: Path, types: Mapping[str, Type], tensors: Iterable[torch.Tensor]
     text += b" " * (-(len(text) + 8) % ALIGN)
     with path.open("wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
-        for (name, want), t in zip(types.items(), tensors, strict=True):
-            if t.dtype != want.dtype or tuple(t.shape) != want.shape:
-                raise AssertionError(f"{name} is {t.dtype} {tuple(t.shape)}, expected {want}")
+        for (name, want), data in zip(types.items(), tensors, strict=True):
+            if data.dtype != want.dtype or tuple(data.shape) != want.shape:
+                raise AssertionError(f"{name} is {data.dtype} {tuple(data.shape)}, not {want}")
             f.write(b"\0" * (-f.tell() % ALIGN))
-            if t.numel():
-                f.write(memoryview(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                                   .numpy()))  # fmt: skip
+            if data.numel():
+                flat = data.detach().cpu().contiguous().reshape(-1)
+                f.write(memoryview(flat.view(torch.uint8).numpy()))
         f.flush()
         os.fsync(f.fileno())
 
@@ -89,10 +89,10 @@ def read(path: Path) -> dict[str, torch.Tensor]:
         raise ArtifactError(f"{path.name}: the header is not an object")
     end = 0
     out: dict[str, torch.Tensor] = {}
-    for name, e in header.items():
+    for name, facts in header.items():
         if name == "__metadata__":
             continue
-        dtype, shape, nbytes = _entry(path.name, name, e, end)
+        dtype, shape, nbytes = _entry(path.name, name, facts, end)
         if not name.startswith(PAD):
             start = 8 + length + end
             if start + nbytes > size:
