@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from xcompile.runtime.memory import HUGE, Region
+
 __all__ = ["ModelSpec", "PageAllocator", "Step", "allocate", "generate"]
 
 Step = Callable[..., Tensor]
@@ -85,10 +87,17 @@ def allocate(
     dtype: torch.dtype,
     device: str | torch.device = "cpu",
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Zeroed caches: per layer keys ``[num_slots, Hk, D]`` and values ``[num_slots, Hk, Dv]``."""
+    """Zeroed caches: per layer keys ``[num_slots, Hk, D]`` and values ``[num_slots, Hk, Dv]``.
+
+    On the CPU they lie on 2 MB pages: attention streams them as it does weights.
+    """
 
     def zeros(heads: int, size: int) -> Tensor:
-        return torch.zeros(num_slots, heads, size, dtype=dtype, device=device)
+        shape = (num_slots, heads, size)
+        nbytes = num_slots * heads * size * dtype.itemsize
+        if torch.device(device).type != "cpu" or nbytes < HUGE:
+            return torch.zeros(shape, dtype=dtype, device=device)
+        return torch.frombuffer(Region(nbytes).view(0, nbytes), dtype=dtype).view(shape)
 
     keys = [zeros(heads, key) for heads, key, _ in kv_shapes]
     values = [zeros(heads, value) for heads, _, value in kv_shapes]
