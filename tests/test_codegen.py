@@ -1,4 +1,4 @@
-"""Emitted sources: the same every time, shared between layers, warning-free, honest about limits."""
+"""Emitted sources: the same every time, shared by layers, warning-free, honest about limits."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def layers(count: int, dtype: torch.dtype = F32) -> Graph:
 
 
 # -- the same input gives the same bytes -----------------------------------------------------------
-def test_equal_graphs_give_equal_sources():
+def test_equal_graphs_give_equal_sources() -> None:
     first, second = sources(layers(2)), sources(layers(2))
     assert first == second
     assert {"host.cpp", "kernels_0.cpp"} <= set(first)
@@ -92,7 +92,7 @@ for g in (layers(2), random_graph(Random(5), 6)):
 """
 
 
-def test_sources_do_not_depend_on_the_process():
+def test_sources_do_not_depend_on_the_process() -> None:
     def fingerprint(hash_seed: str) -> str:
         root = Path(__file__).parent.parent
         env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)}
@@ -105,7 +105,7 @@ def test_sources_do_not_depend_on_the_process():
     assert prints.pop().count("\n") == 2
 
 
-def test_the_plan_text_names_everything_once():
+def test_the_plan_text_names_everything_once() -> None:
     plan = lower(optimised(layers(2)), CPU)
     text = plan.text()
     assert text == lower(optimised(layers(2)), CPU).text()
@@ -115,21 +115,21 @@ def test_the_plan_text_names_everything_once():
 
 
 # -- identical layers share their kernels ----------------------------------------------------------
-def test_identical_layers_share_kernels():
+def test_identical_layers_share_kernels() -> None:
     two, four = (lower(optimised(layers(n)), CPU) for n in (2, 4))
     assert len(four.kernels) <= len(two.kernels) + 1
     assert len(four.kernels) * 2 < len(four.launches)
     assert len(two.launches) * 2 - 2 <= len(four.launches) <= len(two.launches) * 2
 
 
-def test_every_kernel_is_emitted_once():
+def test_every_kernel_is_emitted_once() -> None:
     plan = lower(optimised(layers(4)), CPU)
     text = "".join(v for k, v in emit(plan, CPU).items() if k.startswith("kernels_"))
     for name in plan.kernels:
         assert text.count(f"void {name}(") == 1
 
 
-def test_identical_layers_compute_what_the_graph_says():
+def test_identical_layers_compute_what_the_graph_says() -> None:
     for dtype, limit in ((F32, 1e-5), (BF16, 3e-2)):
         g = layers(2, dtype)
         run = executor(compiled(g), 2)
@@ -162,7 +162,7 @@ TEMPLATES = sorted(
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_template_emits_its_golden_kernel(name: str, golden: Callable[[str, str], None]):
+def test_a_template_emits_its_golden_kernel(name: str, golden: Callable[[str, str], None]) -> None:
     golden(f"{name}.cpp", kernel_text(name))
 
 
@@ -183,13 +183,13 @@ def gated_example(g: Graph, x: Value, y: Value) -> list[Value]:
 
 
 @pytest.mark.parametrize("name", ["loop", "gated"])
-def test_a_fused_kernel_is_its_golden_text(name: str, golden: Callable[[str, str], None]):
+def test_a_fused_kernel_is_its_golden_text(name: str, golden: Callable[[str, str], None]) -> None:
     build = {"loop": loop_example, "gated": gated_example}[name]
     g = graph_of(build, Type(BF16, (T, 24)), Type(BF16, (T, 24)), symbols=SYMBOLS)
     golden(f"{name}.cpp", kernels_of(g))
 
 
-def test_the_host_step_is_its_golden_text(golden: Callable[[str, str], None]):
+def test_the_host_step_is_its_golden_text(golden: Callable[[str, str], None]) -> None:
     def build(g: Graph, cache: Value, slots: Value, x: Value) -> list[Value]:
         h = add(g, "linear", x, g.const(random(24, 24), "w"))
         return [add(g, "index_copy", cache, slots, h, dim=0), add(g, "cumsum", add(g, "exp", h))]
@@ -200,7 +200,7 @@ def test_the_host_step_is_its_golden_text(golden: Callable[[str, str], None]):
 
 # -- warnings --------------------------------------------------------------------------------------
 @pytest.mark.parametrize("level", FAST_LEVELS)
-def test_emitted_sources_compile_without_a_warning(level: str, tmp_path: Path):
+def test_emitted_sources_compile_without_a_warning(level: str, tmp_path: Path) -> None:
     """Every op, -Wall -Wextra -Werror; the kernel library has its own checks."""
     b = Batch()
     for dtype in (F32, BF16):
@@ -259,7 +259,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("case", UNSUPPORTED)
-def test_what_has_no_kernel_is_refused_before_the_compiler_runs(case: str):
+def test_what_has_no_kernel_is_refused_before_the_compiler_runs(case: str) -> None:
     name, types, attrs, const = UNSUPPORTED[case]
     b = Batch()
     b.op(case, OPS[name], [torch.zeros(s, dtype=d) for d, s in types], attrs, const)
@@ -267,12 +267,12 @@ def test_what_has_no_kernel_is_refused_before_the_compiler_runs(case: str):
         lower(optimised(b.graph), CPU)
 
 
-def test_complex_numbers_are_refused():
+def test_complex_numbers_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="complex"):
         xcompile(lambda x: x * 2, (torch.zeros(3, dtype=torch.complex64),))
 
 
-def test_f16_and_f64_loops_are_supported():
+def test_f16_and_f64_loops_are_supported() -> None:
     b = Batch()
     for dtype in (F16, F64):
         x = random(5, 33, dtype=dtype)
@@ -289,7 +289,7 @@ class Islands(torch.nn.Module):
         return torch.exp(-y).softmax(-1), s * 2
 
 
-def test_an_island_runs_between_two_segments():
+def test_an_island_runs_between_two_segments() -> None:
     model, x = Islands(), random(4, 5, 5)
     run = xcompile(model, (x,), threads=2)
     assert run.compiled is not None
@@ -302,12 +302,12 @@ def test_an_island_runs_between_two_segments():
         x = random(4, 5, 5, seed=1)
 
 
-def test_strict_compilation_refuses_islands_by_name():
+def test_strict_compilation_refuses_islands_by_name() -> None:
     with pytest.raises(UnsupportedError, match=r"(?s)linalg_inv.*eigh"):
         xcompile(Islands(), (random(4, 5, 5),), strict=True)
 
 
-def test_an_island_may_come_first_or_last():
+def test_an_island_may_come_first_or_last() -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.inv(torch.linalg.inv(x))
 
@@ -317,7 +317,7 @@ def test_an_island_may_come_first_or_last():
 
 # -- indices ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("bad", [11, -1, 1 << 40])
-def test_an_index_out_of_range_is_an_error_with_its_value(bad: int):
+def test_an_index_out_of_range_is_an_error_with_its_value(bad: int) -> None:
     b = Batch()
     table = random(11, 4)
     index = torch.tensor([[0, 3], [1, 2]])
@@ -340,7 +340,7 @@ def test_an_index_out_of_range_is_an_error_with_its_value(bad: int):
 
 
 # -- small things that were wrong once -------------------------------------------------------------
-def test_an_epilogue_may_read_the_linear_s_own_operand():
+def test_an_epilogue_may_read_the_linear_s_own_operand() -> None:
     b = Batch()
     x = b.input(random(5, 16))
     w = b.const(random(16, 16))
@@ -356,7 +356,7 @@ def test_an_epilogue_may_read_the_linear_s_own_operand():
     b.check(b.run())
 
 
-def test_reductions_of_one_element_and_of_nan():
+def test_reductions_of_one_element_and_of_nan() -> None:
     b = Batch()
     nan, inf = float("nan"), float("inf")
     rows = torch.tensor([[1.0, nan, 2.0, 3.0], [inf, 1.0, -inf, 3.0], [-inf] * 4, [nan] * 4])
@@ -371,7 +371,7 @@ def test_reductions_of_one_element_and_of_nan():
     b.check(b.run())
 
 
-def test_ramps_constants_and_inputs_as_results():
+def test_ramps_constants_and_inputs_as_results() -> None:
     b = Batch()
     for dim in (0, 1):
         shape = {"shape": (3, 4), "dim": dim, "start": 1, "step": 2}
@@ -387,6 +387,6 @@ def test_ramps_constants_and_inputs_as_results():
     b.check(b.run())
 
 
-def test_a_graph_without_kernels_runs():
+def test_a_graph_without_kernels_runs() -> None:
     x = random(3)
     assert torch.equal(run_graph(graph_of(lambda g, x: [x], type_of(x)), [x])[0], x)

@@ -11,12 +11,12 @@ import torch
 
 pytest.importorskip("transformers")
 
-from tests.helpers import assert_close_to_reference, relative_error  # noqa: E402
-from tests.zoo import FAMILIES, VOCAB, smollm2, zoo  # noqa: E402
-from xcompile import compile as xcompile  # noqa: E402
-from xcompile.executable import Executable  # noqa: E402
-from xcompile.frontend import huggingface as hf  # noqa: E402
-from xcompile.runtime.generate import allocate  # noqa: E402
+from tests.helpers import assert_close_to_reference, relative_error
+from tests.zoo import FAMILIES, VOCAB, smollm2, zoo
+from xcompile import compile as xcompile
+from xcompile.executable import Executable
+from xcompile.frontend import huggingface as hf
+from xcompile.runtime.generate import allocate
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [20], [30 + i for i in range(21)]]
 NEW_TOKENS = 6
@@ -96,7 +96,7 @@ def greedy(model: Any, prompts: Sequence[Sequence[int]], new: int) -> list[list[
 
 # -- the serving step, fp32 ------------------------------------------------------------------------
 @pytest.mark.parametrize("name", some(FAST))
-def test_step_logits_are_eager_logits(name: str):
+def test_step_logits_are_eager_logits(name: str) -> None:
     model, run = family(name), compiled_step(name)
     assert run.compiled is not None
     assert not run.compiled.imported.islands
@@ -119,7 +119,7 @@ def test_step_logits_are_eager_logits(name: str):
 
 
 @pytest.mark.parametrize("name", some(FAST))
-def test_generation_is_that_of_transformers(name: str):
+def test_generation_is_that_of_transformers(name: str) -> None:
     want = greedy(family(name), PROMPTS, NEW_TOKENS)
     run = compiled_step(name)
     assert run.generate(PROMPTS, NEW_TOKENS, eos=()) == want
@@ -129,13 +129,13 @@ def test_generation_is_that_of_transformers(name: str):
 
 
 @pytest.mark.parametrize("name", some(FAST))
-def test_layers_share_kernels(name: str):
+def test_layers_share_kernels(name: str) -> None:
     compiled = compiled_step(name).compiled
     assert compiled is not None
     assert len(compiled.plan.kernels) < len(compiled.plan.launches)
 
 
-def test_compiling_leaves_the_model_as_it_was():
+def test_compiling_leaves_the_model_as_it_was() -> None:
     model = family(FAST[0])
     compiled_step(FAST[0])
     fresh = zoo(FAST[0])
@@ -167,7 +167,7 @@ SHAPES = ((3, 7), (1, 1), (1, 40), (5, 1), (2, 33))
 
 
 @pytest.mark.parametrize("name", some(FAST_PREFILL))
-def test_prefill_logits_are_eager_logits(name: str):
+def test_prefill_logits_are_eager_logits(name: str) -> None:
     model = family(name)
     run = compile_prefill(model)
     for shape in SHAPES:
@@ -202,7 +202,7 @@ def _forced(layer: int, experts: int) -> Any:
 
 
 @pytest.mark.parametrize("name", some(FAST_BF16))
-def test_bf16_is_as_close_as_eager_when_the_routing_is_forced(name: str):
+def test_bf16_is_as_close_as_eager_when_the_routing_is_forced(name: str) -> None:
     model = zoo(name, torch.bfloat16)
     exact = zoo(name)
     exact.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
@@ -220,7 +220,7 @@ def test_bf16_is_as_close_as_eager_when_the_routing_is_forced(name: str):
 
 # -- real weights ----------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_smollm2_answers_as_in_transformers():
+def test_smollm2_answers_as_in_transformers() -> None:
     model, tokenizer = smollm2()
     chats = ["What is the capital of France?", "Name three colours."]
     prompts = [

@@ -45,7 +45,7 @@ SIZES = ((1, 1), (7, 3), (31, 33), (32, 32), (65, 127), (40, 300))  # N, K
 
 
 @cache
-def linear_graph(dtype: torch.dtype) -> tuple[Graph, dict[Value, tuple[int, int]]]:
+def linear_graph(dtype: torch.dtype) -> Graph:
     """Every size with a symbolic number of rows, so that one library serves all row counts."""
     t, rng = symbol("T"), torch.Generator().manual_seed(0)
     g = Graph(symbols={"T": Range(0, 128, 8)})
@@ -59,13 +59,13 @@ def linear_graph(dtype: torch.dtype) -> tuple[Graph, dict[Value, tuple[int, int]
             gate, up = (g.add(OPS["linear"], x, v) for v in c[1:])
             g.outputs.append(g.add(OPS["mul"], g.add(OPS["silu"], gate), up))
     g.verify()
-    return g, {}
+    return g
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("level", LEVELS)
-def test_linear_of_any_number_of_rows(level: str, dtype: str):
-    g, _ = linear_graph(DTYPES[dtype])
+def test_linear_of_any_number_of_rows(level: str, dtype: str) -> None:
+    g = linear_graph(DTYPES[dtype])
     library = compiled(g, f"cpu/{level}")
     rng = torch.Generator().manual_seed(1)
     for rows in ROWS:
@@ -77,7 +77,7 @@ def test_linear_of_any_number_of_rows(level: str, dtype: str):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_reads_rows_with_a_stride_and_writes_into_a_cat(dtype: str):
+def test_linear_reads_rows_with_a_stride_and_writes_into_a_cat(dtype: str) -> None:
     b = Cases(DTYPES[dtype])
     g, x, y = b.graph, b.input(b.random(13, 5, 40)), b.input(b.random(13, 5, 3))
     middle = g.add(OPS["slice"], x, dim=2, start=3, stop=36, step=1)
@@ -91,7 +91,7 @@ def test_linear_reads_rows_with_a_stride_and_writes_into_a_cat(dtype: str):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_matmul_of_odd_sizes_and_strides(dtype: str):
+def test_matmul_of_odd_sizes_and_strides(dtype: str) -> None:
     b = Cases(DTYPES[dtype])
     for m, n, k in ((1, 1, 1), (1, 37, 19), (5, 1, 64), (33, 31, 65), (4, 7, 0), (0, 3, 5)):
         b.case(f"{m}x{n}x{k}", "matmul", b.random(m, k), b.random(k, n))
@@ -135,7 +135,7 @@ def experts_graph(dtype: torch.dtype, act: str, hidden: int, inter: int, experts
     [("silu", 40, 24, 6, 2), ("gelu_tanh", 33, 17, 9, 3), ("gelu", 64, 32, 1, 1),
      ("relu", 32, 48, 40, 4)],
 )  # fmt: skip
-def test_experts_with_any_routing(act, hidden, inter, experts, k, dtype: str):
+def test_experts_with_any_routing(act, hidden, inter, experts, k, dtype: str) -> None:
     g, library = experts_graph(DTYPES[dtype], act, hidden, inter, experts, k)
     runs = [executor(library, n) for n in (1, 2, 3)]
     rng = torch.Generator().manual_seed(1)
@@ -151,8 +151,8 @@ def test_experts_with_any_routing(act, hidden, inter, experts, k, dtype: str):
             assert all(torch.equal(a[0], got[0][0]) for a in got[1:]), f"{tokens}, {name}"
 
 
-def test_an_expert_that_does_not_exist_is_an_error_with_its_value():
-    g, library = experts_graph(F32, "silu", 40, 24, 6, 2)
+def test_an_expert_that_does_not_exist_is_an_error_with_its_value() -> None:
+    _, library = experts_graph(F32, "silu", 40, 24, 6, 2)
     run = executor(library, 2)
     for bad in (6, -1):
         expert = torch.tensor([[0, 1], [bad, 2]])
@@ -174,7 +174,7 @@ ATTENTION_SHAPES = {  # B, H, Hk, S, T, D, Dv
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("level", LEVELS)
-def test_attention_with_every_kind_of_mask(level: str, dtype: str):
+def test_attention_with_every_kind_of_mask(level: str, dtype: str) -> None:
     b = Cases(DTYPES[dtype])
     for name, (n, h, hk, s, t, d, dv) in ATTENTION_SHAPES.items():
         q, k, v = b.random(n, h, s, d), b.random(n, hk, t, d), b.random(n, hk, t, dv)
@@ -204,7 +204,7 @@ def test_attention_with_every_kind_of_mask(level: str, dtype: str):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_attention_reads_the_layout_of_a_projection(dtype: str):
+def test_attention_reads_the_layout_of_a_projection(dtype: str) -> None:
     b = Cases(DTYPES[dtype])
     flat = b.input(b.random(2, 19, 5 * 16))
     heads = b.graph.add(OPS["reshape"], flat, shape=(2, 19, 5, 16))
@@ -217,7 +217,7 @@ def test_attention_reads_the_layout_of_a_projection(dtype: str):
     b.check(b.run())
 
 
-def test_attention_of_large_scores_stays_finite():
+def test_attention_of_large_scores_stays_finite() -> None:
     b = Cases(F32)
     q = b.random(1, 2, 9, 16, scale=50.0)
     b.case("large", "attention", q, q, b.random(1, 2, 9, 16), causal=True, scale=1.0)
@@ -279,7 +279,7 @@ def paged_arguments(name: str, dtype: torch.dtype, heads: int, kv: int, d: int, 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(4, 2, 24, 20), (6, 1, 33, 33), (3, 3, 64, 64)], ids=str)
 @pytest.mark.parametrize("level", LEVELS)
-def test_paged_attention_of_ragged_requests(level: str, shape: tuple[int, ...], dtype: str):
+def test_paged_attention_of_ragged_requests(level: str, shape: tuple[int, ...], dtype: str) -> None:
     g, library = paged_graph(DTYPES[dtype], *shape, level)
     runs = [executor(library, n) for n in (1, 2, 3)]
     for name in RAGGED:
@@ -289,7 +289,7 @@ def test_paged_attention_of_ragged_requests(level: str, shape: tuple[int, ...], 
         assert all(torch.equal(x, got[0]) for x in got[1:]), name
 
 
-def test_paged_attention_refuses_tables_and_lengths_that_do_not_fit():
+def test_paged_attention_refuses_tables_and_lengths_that_do_not_fit() -> None:
     g, library = paged_graph(F32, 4, 2, 24, 20, TWO_LEVELS[0])
     run = executor(library, 2)
     good = paged_arguments("pieces", F32, 4, 2, 24, 20)
@@ -309,7 +309,7 @@ def test_paged_attention_refuses_tables_and_lengths_that_do_not_fit():
 
 # -- order -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", [*DTYPES, "i64"])
-def test_ties_and_nan_have_one_order(dtype: str):
+def test_ties_and_nan_have_one_order(dtype: str) -> None:
     """Equal values: the lowest index first; NaN above all, as in torch."""
     kind = {**DTYPES, "i64": I64}[dtype]
     b = Batch()
@@ -328,7 +328,7 @@ def test_ties_and_nan_have_one_order(dtype: str):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_scans_and_long_rows(dtype: str):
+def test_scans_and_long_rows(dtype: str) -> None:
     b = Cases(DTYPES[dtype])
     for n in (1, 2, 16, 17, 1000):
         x = b.random(3, n)
@@ -344,7 +344,7 @@ def test_scans_and_long_rows(dtype: str):
 
 # -- indices ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", [F32, BF16, I64, torch.bool, torch.float64], ids=str)
-def test_indexed_copies_of_every_width(dtype: torch.dtype):
+def test_indexed_copies_of_every_width(dtype: torch.dtype) -> None:
     b = Batch()
     rng = torch.Generator().manual_seed(0)
 
@@ -365,7 +365,7 @@ def test_indexed_copies_of_every_width(dtype: torch.dtype):
     b.check(b.run())
 
 
-def test_rows_written_twice_keep_the_last():
+def test_rows_written_twice_keep_the_last() -> None:
     b = Batch()
     x, src = torch.zeros(5, 300), torch.arange(4.0)[:, None].expand(4, 300).contiguous()
     b.op("index_copy", OPS["index_copy"], [x, torch.tensor([2, 1, 2, 2]), src], {"dim": 0})

@@ -49,6 +49,7 @@ def owners(program: Program) -> list[int]:
 
 def span(program: Program, i: int) -> tuple[int, int]:
     """Life of an owner and of all that share its bytes."""
+
     def root(k: int) -> int:
         up = program.buffers[k].shares
         return k if up is None else root(up)
@@ -71,7 +72,7 @@ def overlaps(program: Program, offsets: list[int], env: dict[str, int]) -> list[
 
 # -- offsets ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("k", RANDOM)
-def test_buffers_alive_together_never_overlap(k: int):
+def test_buffers_alive_together_never_overlap(k: int) -> None:
     program = random_plan(k).program()
     assert len(program.buffers) > 5
     for env in sizes_of(program):
@@ -82,7 +83,7 @@ def test_buffers_alive_together_never_overlap(k: int):
 
 
 @pytest.mark.parametrize("k", RANDOM)
-def test_offsets_for_a_capacity_hold_for_all_smaller_sizes(k: int):
+def test_offsets_for_a_capacity_hold_for_all_smaller_sizes(k: int) -> None:
     program = random_plan(k).program()
     r = Random(k)
     for _ in range(8):
@@ -93,7 +94,7 @@ def test_offsets_for_a_capacity_hold_for_all_smaller_sizes(k: int):
 
 
 @pytest.mark.parametrize("k", RANDOM)
-def test_the_peak_is_between_the_live_bytes_and_their_sum(k: int):
+def test_the_peak_is_between_the_live_bytes_and_their_sum(k: int) -> None:
     program = random_plan(k).program()
     for env in sizes_of(program):
         _, total = program.offsets(env)
@@ -109,7 +110,7 @@ LIVES = st.lists(
 
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(LIVES, st.integers(1, 64))
-def test_any_lifetimes_can_be_planned(lives: list[tuple[int, int, int, bool]], size: int):
+def test_any_lifetimes_can_be_planned(lives: list[tuple[int, int, int, bool]], size: int) -> None:
     buffers = [
         Buffer(f"b{k}", n * T if grows else n, first, first + more)
         for k, (first, more, n, grows) in enumerate(lives)
@@ -124,7 +125,7 @@ def test_any_lifetimes_can_be_planned(lives: list[tuple[int, int, int, bool]], s
 
 # -- sharing ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("k", RANDOM)
-def test_a_buffer_is_shared_only_by_the_kernel_that_reads_it_last(k: int):
+def test_a_buffer_is_shared_only_by_the_kernel_that_reads_it_last(k: int) -> None:
     plan = random_plan(k)
     program = plan.program()
     touched: dict[int, list[int]] = {}
@@ -140,8 +141,9 @@ def test_a_buffer_is_shared_only_by_the_kernel_that_reads_it_last(k: int):
         assert all(b.size(env) == taken.size(env) for env in sizes_of(program))
 
 
-def test_a_chain_of_kernels_works_in_place():
+def test_a_chain_of_kernels_works_in_place() -> None:
     """Sorting splits the pointwise ops into kernels; each may overwrite what it reads last."""
+
     def build(g, x):
         for _ in range(3):
             y = add(g, "sort", x, descending=False)
@@ -153,7 +155,7 @@ def test_a_chain_of_kernels_works_in_place():
     assert program.offsets({})[1] <= 4 * 3 * 64 * 8
 
 
-def test_an_operand_that_is_read_again_is_not_shared():
+def test_an_operand_that_is_read_again_is_not_shared() -> None:
     def build(g, x):
         s = add(g, "sort", x, descending=False)
         y = add(g, "exp", s)
@@ -163,7 +165,7 @@ def test_an_operand_that_is_read_again_is_not_shared():
     assert not any(b.shares is not None for b in plan.buffers)
 
 
-def test_arguments_lie_inside_their_buffers():
+def test_arguments_lie_inside_their_buffers() -> None:
     for k in RANDOM:
         plan = random_plan(k)
         env = plan.program().hints()
@@ -177,7 +179,7 @@ def test_arguments_lie_inside_their_buffers():
 
 # -- nothing stale is read -------------------------------------------------------------------------
 @pytest.mark.parametrize("k", range(2))
-def test_a_poisoned_arena_changes_nothing(k: int):
+def test_a_poisoned_arena_changes_nothing(k: int) -> None:
     """Between two equal calls: other inputs, other sizes, and an arena full of NaN."""
     g = random_graph(Random(k), 8)
     run = executor(compiled(g), 2)
@@ -191,7 +193,7 @@ def test_a_poisoned_arena_changes_nothing(k: int):
                 assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
 
 
-def test_two_executors_share_nothing():
+def test_two_executors_share_nothing() -> None:
     g = random_graph(Random(1), 8)
     c = compiled(g)
     a, b = executor(c, 1), executor(c, 2)

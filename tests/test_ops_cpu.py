@@ -21,6 +21,7 @@ from xcompile.ops.reduce import REDUCTIONS
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 WEIGHTS = {"linear": (1,), "moe_experts": (3, 4)}  # operands that must be constants
 SAMPLED = {n: op for n, op in OPS.items() if op.sample}
+BY_ROW = {*REDUCTIONS, "topk", "sort", "cumsum", "argmax", "gather"}
 Case = tuple[str, Op, list[torch.Tensor], dict[str, Any]]
 
 LEVELS = [
@@ -66,13 +67,11 @@ def _tiny(name: str, op: Op, args: list[torch.Tensor], attrs: dict[str, Any]) ->
     elif name != "paged_attention":  # its tiny cases are in test_kernels.py
         for k in (0, 1):
             yield f"{name} of {k} rows", op, rows(args, k), attrs
-    if op.pointwise or name in REDUCTIONS or name in ("topk", "sort", "cumsum", "argmax", "gather"):
-        if args:
-            one = [torch.zeros_like(a[..., :1]) if name == "gather" and k else a[..., :1]
-                   for k, a in enumerate(args)]  # fmt: skip
-            yield f"{name} of 1 column", op, one, {**attrs, "k": 1} if name == "topk" else attrs
-    if op in DECOMPOSE:
-        yield f"{name} of 1 column", op, [a[..., :1] for a in args], attrs
+    if args and (op.pointwise or op in DECOMPOSE or name in BY_ROW):
+        one = [a[..., :1] for a in args]
+        if name == "gather":
+            one[1] = torch.zeros_like(one[1])
+        yield f"{name} of 1 column", op, one, {**attrs, "k": 1} if name == "topk" else attrs
     if op.pointwise and args:
         yield f"{name} of scalars", op, [a.flatten()[0] for a in args], attrs
 
@@ -96,20 +95,20 @@ def library(dtype: str, level: str) -> Any:
     return compiled(batch(dtype).graph, f"cpu/{level}")
 
 
-def test_every_op_has_a_case_and_a_level_to_run_on():
+def test_every_op_has_a_case_and_a_level_to_run_on() -> None:
     assert {n.split(" ")[0] for n in batch("f32").names} == {*SAMPLED}
     assert "portable" in FAST_LEVELS
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_op_is_as_close_as_eager(level: str, dtype: str):
+def test_every_op_is_as_close_as_eager(level: str, dtype: str) -> None:
     batch(dtype).check(results(dtype, level, 2))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("level", LEVELS)
-def test_bits_do_not_depend_on_the_threads(level: str, dtype: str):
+def test_bits_do_not_depend_on_the_threads(level: str, dtype: str) -> None:
     want = results(dtype, level, 1)
     for threads in (2, 3):
         for name, a, b in zip(
@@ -119,7 +118,8 @@ def test_bits_do_not_depend_on_the_threads(level: str, dtype: str):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bits_do_not_depend_on_earlier_calls(dtype: str):
+def test_bits_do_not_depend_on_earlier_calls(dtype: str) -> None:
     run = executor(library(dtype, FAST_LEVELS[0]), 2)
     first, second = (call(batch(dtype).graph, run, batch(dtype).args) for _ in range(2))
-    assert all(torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)) for a, b in zip(first, second, strict=True))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))

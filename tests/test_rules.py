@@ -24,9 +24,7 @@ X = (2, 3, 5, 8)
 def original(rule: Rule, tensors: Sequence[torch.Tensor]) -> Graph:
     assert rule.build is not None
     g = Graph()
-    values = [
-        g.input(type_of(t), h) for h, t in zip(rule.holes, tensors, strict=True)
-    ]
+    values = [g.input(type_of(t), h) for h, t in zip(rule.holes, tensors, strict=True)]
     put = Put()
     g.outputs = [rule.build(put, *values)]
     g.nodes = put.nodes
@@ -38,13 +36,13 @@ def ops(g: Graph) -> Counter[str]:
     return Counter(n.op.name for n in g.nodes)
 
 
-def test_every_rule_can_test_itself():
+def test_every_rule_can_test_itself() -> None:
     assert RULES
     assert all(r.sample and r.build for r in RULES.values())
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_fires_and_keeps_the_value(name: str, rng: torch.Generator):
+def test_a_rule_fires_and_keeps_the_value(name: str, rng: torch.Generator) -> None:
     rule = RULES[name]
     assert rule.sample is not None
     tensors = rule.sample(rng)
@@ -59,7 +57,7 @@ def test_a_rule_fires_and_keeps_the_value(name: str, rng: torch.Generator):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_fires_once_and_is_then_done(name: str, rng: torch.Generator):
+def test_a_rule_fires_once_and_is_then_done(name: str, rng: torch.Generator) -> None:
     rule = RULES[name]
     assert rule.sample is not None
     once = apply(original(rule, rule.sample(rng)), [rule])
@@ -67,7 +65,7 @@ def test_a_rule_fires_once_and_is_then_done(name: str, rng: torch.Generator):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_fires_with_operands_in_the_other_order(name: str, rng: torch.Generator):
+def test_a_rule_fires_with_operands_in_the_other_order(name: str, rng: torch.Generator) -> None:
     rule = RULES[name]
     assert rule.sample is not None
     tensors = rule.sample(rng)
@@ -191,9 +189,7 @@ PAIRS_MISSES: dict[str, Miss] = {
     "pairs of other dims": lambda g, x, c, s: done(
         g, pairs(g, x, (2, 3, 5, 4, 2), (0, 2, 1, 3, 4)), c, s
     ),
-    "pairs reversed": lambda g, x, c, s: done(
-        g, pairs(g, x, (2, 3, 20, 2), (0, 1, 3, 2)), c, s
-    ),
+    "pairs reversed": lambda g, x, c, s: done(g, pairs(g, x, (2, 3, 20, 2), (0, 1, 3, 2)), c, s),
     "pairs, then pairs again": lambda g, x, c, s: done(
         g, pairs(g, x, (2, 3, 5, 4, 2), (0, 1, 2, 4, 3)), c, s, interleaved=True
     ),
@@ -221,6 +217,8 @@ HALVES_MISSES: dict[str, Miss] = {
     "two tensors, written out": lambda g, x, c, s: halves(g, x, c, s, other=c2(g, x)),
 }
 
+ROTATIONS: dict[str, Miss] = ROPE_MISSES | PAIRS_MISSES | HALVES_MISSES
+
 
 def c2(g: Graph, x: Value) -> Value:
     """Another tensor like x."""
@@ -228,16 +226,16 @@ def c2(g: Graph, x: Value) -> Value:
 
 
 @pytest.mark.parametrize("miss", RMS_MISSES)
-def test_what_is_not_an_rms_norm_stays(miss: str, rng: torch.Generator):
+def test_what_is_not_an_rms_norm_stays(miss: str, rng: torch.Generator) -> None:
     build, (x_type, w_type, shape) = RMS_MISSES[miss]
     x = torch.randn(3, 5, 32, generator=rng).to(x_type)
     w = torch.randn(shape, generator=rng).to(w_type)
     stays(graph_of(lambda g, x, w: [build(g, x, w)], x, w), "rms", "rms_norm", [x, w])
 
 
-@pytest.mark.parametrize("miss", {**ROPE_MISSES, **PAIRS_MISSES, **HALVES_MISSES})
-def test_what_is_not_a_rotation_stays(miss: str, rng: torch.Generator):
-    build = {**ROPE_MISSES, **PAIRS_MISSES, **HALVES_MISSES}[miss]
+@pytest.mark.parametrize("miss", ROTATIONS)
+def test_what_is_not_a_rotation_stays(miss: str, rng: torch.Generator) -> None:
+    build = ROTATIONS[miss]
     angle = torch.randn(2, 1, 5, 8, generator=rng)
     tensors = [torch.randn(X, generator=rng), angle.cos(), angle.sin()]
     stays(graph_of(lambda g, *v: [build(g, *v)], *tensors), "rope", "rope", tensors)

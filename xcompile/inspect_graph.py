@@ -177,9 +177,10 @@ def _box(
 ) -> str:
     total = sum(costs[k][1] for k in at)
     title = f"{len(b.steps)} launches, {number(total, 'B')}"
+    tall = height + HEAD + 2 * PAD
     out = [
         f'<g transform="translate(0 {y:.0f})">'
-        f'<rect class="box" rx="8" width="{width + 2 * PAD:.0f}" height="{height + HEAD + 2 * PAD:.0f}"/>',
+        f'<rect class="box" rx="8" width="{width + 2 * PAD:.0f}" height="{tall:.0f}"/>',
         f'<text class="title" x="{PAD}" y="21">{escape(b.title)} '
         f'<tspan class="dim">{title}</tspan></text><g transform="translate({PAD} {HEAD + PAD})">',
     ]

@@ -30,18 +30,6 @@ from xcompile.targets.cpu import PACK
 SPACES = ("arena", "input", "output", "const")
 MAX_BYTES = 1 << 46  # of one buffer: more than any machine addresses, less than overflows
 MAX_STEPS = 1 << 20
-_TORCH = {
-    "device": (torch.device, torch.device),
-    "layout": (torch.layout, lambda s: {"strided": torch.strided}[s]),
-    "memory_format": (
-        torch.memory_format,
-        lambda s: {
-            "contiguous_format": torch.contiguous_format,
-            "preserve_format": torch.preserve_format,
-            "channels_last": torch.channels_last,
-        }[s],
-    ),
-}
 
 
 # -- writing ----------------------------------------------------------------------------------
@@ -152,14 +140,8 @@ def encode(x: Any) -> Any:
         case sympy.Expr():
             return {"dim": dim_str(x)}
         case torch.dtype():
-            return {"dtype": DTYPE_NAMES[x]} if x in DTYPE_NAMES else _no_form(x)
-    for tag, (kind, _) in _TORCH.items():
-        if isinstance(x, kind):
-            return {tag: str(x).removeprefix("torch.")}
-    return _no_form(x)
-
-
-def _no_form(x: Any) -> NoReturn:
+            if x in DTYPE_NAMES:
+                return {"dtype": DTYPE_NAMES[x]}
     raise XCompileError(f"{x!r} ({type(x).__name__}) cannot be stored in an artifact")
 
 
@@ -415,9 +397,6 @@ def decode(r: Reader, types: _Types, depth: int = 0) -> Any:
             return float(text)
         case {"dim": str()}:
             return types.dim(r.get("dim"))
-        case dict() if len(r.data) == 1 and (tag := next(iter(r.data))) in _TORCH:
-            text = r.get(tag).text()
-            return _guarded(r, f"a torch {tag}", lambda: _TORCH[tag][1](text))  # type: ignore[operator]
     r.fail("a literal")
 
 

@@ -62,7 +62,7 @@ def write(path: Path, types: Mapping[str, Type], tensors: Iterable[torch.Tensor]
             f.write(b"\0" * (-f.tell() % ALIGN))
             if data.numel():
                 flat = data.detach().cpu().contiguous().reshape(-1)
-                f.write(memoryview(flat.view(torch.uint8).numpy()))
+                f.write(flat.view(torch.uint8).numpy().data)
         f.flush()
         os.fsync(f.fileno())
 

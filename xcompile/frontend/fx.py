@@ -38,6 +38,7 @@ class Complex:
 
 
 Names = Mapping[str, str]
+PLACEMENT = {"device", "layout", "pin_memory", "memory_format"}  # islands: CPU, contiguous, always
 
 
 class Importer:
@@ -242,7 +243,7 @@ class Importer:
             return a
 
         positional = tuple(spec(a) for a in args)
-        keyword = tuple((k, spec(v)) for k, v in kwargs.items())
+        keyword = tuple((k, spec(v)) for k, v in kwargs.items() if k not in PLACEMENT)
         types = [self.type_of(o) for o in outs]
         result = self.results(
             TORCH_CALL,
