@@ -16,7 +16,7 @@ from xcompile.frontend.fx import Imported
 from xcompile.ir import Graph, Node, Op, Type, Value, evaluate_node
 from xcompile.ops import registry
 from xcompile.ops.moe import ACTIVATIONS
-from xcompile.passes import run_pipeline
+from xcompile.passes import PIPELINE, run_pipeline
 from xcompile.runtime.executor import Executor
 from xcompile.symbolic import Range
 from xcompile.targets.cpu import LEVELS, best_isa, missing_features
@@ -90,7 +90,7 @@ def _exact_nodes(graph: Graph, known: dict[Value, torch.Tensor], env: Mapping[st
     for n in graph.nodes:
         args = [known[v] for v in n.inputs]
         if n.op.name == "moe_experts":
-            outs: Sequence[torch.Tensor] = [_exact_experts(*args, act=n.attrs["act"])]
+            outs: Sequence[torch.Tensor] = [_exact_experts(args, n.attrs["act"])]
         else:
             attrs = {k: _wide_dtype(v) for k, v in n.attrs.items()}
             outs = evaluate_node(Node(n.op, n.inputs, attrs, n.outputs), args, env)
@@ -105,7 +105,8 @@ def _wide_dtype(a: Any) -> Any:
     return torch.float64 if isinstance(a, torch.dtype) and a.is_floating_point else a
 
 
-def _exact_experts(x, expert, weight, gate_up, down, act: str) -> torch.Tensor:
+def _exact_experts(args: Sequence[torch.Tensor], act: str) -> torch.Tensor:
+    x, expert, weight, gate_up, down = args
     out = torch.zeros_like(x)
     for e in expert.unique().tolist():
         gate, up = F.linear(x, gate_up[e]).chunk(2, -1)
@@ -143,8 +144,7 @@ def imported(g: Graph) -> Imported:
 
 def optimised(g: Graph, names: Sequence[str] | None = None) -> Graph:
     """The graph after the pipeline, or after the passes named."""
-    options = {} if names is None else {"names": names}
-    return run_pipeline(g, make_target("cpu"), **options)[0]
+    return run_pipeline(g, make_target("cpu"), names=PIPELINE if names is None else names)[0]
 
 
 def compiled(g: Graph, target: str = "cpu") -> Compiled:

@@ -226,7 +226,7 @@ def test_emitted_sources_compile_without_a_warning(level: str, tmp_path: Path) -
 
 
 # -- limits are told, by name ----------------------------------------------------------------------
-UNSUPPORTED = {
+UNSUPPORTED: dict[str, tuple[str, list, dict, tuple]] = {
     "linear in f16": ("linear", [(F16, (5, 8)), (F16, (4, 8))], {}, (1,)),
     "matmul in f64": ("matmul", [(F64, (5, 8)), (F64, (8, 5))], {}, ()),
     "matmul in f16": ("matmul", [(F16, (5, 8)), (F16, (8, 5))], {}, ()),

@@ -58,7 +58,10 @@ class Driver:
 
     def __call__(self, new: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits of each request's last new token; empty requests take no part."""
-        ids, positions, slots, ends, contexts, tables = [], [], [], [0], [], []
+        ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        ends, contexts, tables = [0], [], []
         for r, chunk in enumerate(new):
             if not chunk:
                 continue
@@ -181,9 +184,12 @@ def test_prefill_logits_are_eager_logits(name: str) -> None:
 
 # -- bf16, with the routing forced -----------------------------------------------------------------
 def force_routing(model: Any) -> int:
-    """Every experts layer gets experts and weights that follow from the row number alone, so that
+    """transformers' plain experts, for its grouped product wants sizes that are multiples of 8; and
+    every experts layer gets experts and weights that follow from the row number alone, so that
     rounding cannot change a choice. Returns the number of such layers."""
     layers = [m for n, m in model.named_modules() if n.endswith("mlp.experts")]
+    if layers:
+        model.set_experts_implementation("eager")
     for layer, module in enumerate(layers):
         module.register_forward_pre_hook(_forced(layer, int(module.gate_up_proj.shape[0])))
     return len(layers)

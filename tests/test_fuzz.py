@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ SHAPES: list[tuple[Dim, ...]] = [
 UNARY = ["neg", "abs", "relu", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh", "square", "sin",
          "cos", "erf", "floor"]  # fmt: skip
 BINARY = ["add", "sub", "mul", "max", "min"]
+Step = Callable[[Value], Value | None]
 MAX_ELEMENTS = 40_000
 
 
@@ -48,7 +50,10 @@ class Grower:
 
     def const(self, *shape: int) -> Value:
         t = torch.randn(shape, generator=self.rng) / max(shape[-1], 1) ** 0.5
-        return self.g.const(t.to(self.dtype), f"c{len(self.g.consts)}")
+        return self.g.const(t.to(self.dtype), self._name())
+
+    def _name(self) -> str:
+        return f"c{len(self.g.consts)}"
 
     def pick(self, ok: Callable[[Value], bool] = lambda v: True) -> Value | None:
         some = [v for v in self.pool if ok(v)]
@@ -74,11 +79,13 @@ class Grower:
         extra = [v for v in self.pool if v in used and self.r.random() < 0.15]
         self.g.outputs += ends + extra
 
-    def kinds(self) -> list[Callable[[Value], Value | None]]:
-        always = [self.unary, self.binary, self.binary, self.literal, self.reduce, self.rowwise,
+    def kinds(self) -> list[Step]:
+        always: list[Step] = [self.unary, self.binary, self.binary, self.literal, self.reduce,
+                  self.rowwise,
                   self.permute, self.reshape, self.slice, self.expand, self.cat, self.linear,
                   self.gated, self.matmul, self.rope, self.attention, self.rotate]  # fmt: skip
-        return always if self.smooth else [*always, self.select, self.order, self.ramp, self.look]
+        choices = [self.select, self.order, self.ramp, self.look, self.write, self.write]
+        return always if self.smooth else always + choices
 
     @staticmethod
     def _size(v: Value) -> int:
@@ -245,8 +252,11 @@ class Grower:
             return None
         d = x.shape[-1]
         name = self.r.choice(["topk", "sort", "argmax", "cumsum"])
-        attrs = {"topk": {"k": self.r.randint(1, d) if isinstance(d, int) else 1},
-                 "sort": {"descending": self.r.random() < 0.5}}.get(name, {})  # fmt: skip
+        attrs: dict[str, Any] = {}
+        if name == "topk":
+            attrs["k"] = self.r.randint(1, d) if isinstance(d, int) else 1
+        elif name == "sort":
+            attrs["descending"] = self.r.random() < 0.5
         first = self.op(name, x, **attrs)
         if name == "cumsum":
             return first
@@ -255,6 +265,24 @@ class Grower:
             self.hold.append(index)
         y = self.op("gather", x, index)
         return y if name == "argmax" or self.r.random() < 0.5 else self.op("add", first, y)
+
+    def write(self, x: Value) -> Value | None:
+        """Some rows or elements of x replaced, by others of its own or by new ones."""
+        if x.type.rank < 2:
+            return None
+        last, d, k = x.type.rank - 1, x.shape[-1], x.shape[0]
+        if self.r.random() < 0.5 and isinstance(k, int) and k > 1:
+            rows = self.r.randint(1, k - 1)
+            index = self.g.const(torch.randperm(k, generator=self.rng)[:rows], self._name())
+            src = self.op("slice", x, dim=0, start=0, stop=rows, step=1)
+            if self.r.random() < 0.5:
+                src = self.op("tanh", src)
+            return self.op("index_copy", x, index, src, dim=0)
+        if not (isinstance(d, int) and d > 1):
+            return None
+        index = self.op("iota", shape=(*x.shape[:-1], 2), dim=last, start=0, step=1, dtype=I64)
+        src = self.op("slice", x, dim=last, start=d - 2, stop=d, step=1)
+        return self.op("scatter", x, index, src)
 
     def ramp(self, x: Value) -> Value | None:
         if not x.type.rank:

@@ -289,8 +289,8 @@ def test_verification_catches_wrong_experts(
 
 def test_verification_catches_experts_in_the_wrong_order(monkeypatch: pytest.MonkeyPatch) -> None:
     model = zoo("mixtral")
-    right = hf.experts_forward
-    monkeypatch.setattr(hf, "experts_forward", lambda m, x, e, w: right(m, x, e.flip(1), w))
+    right = hf_verify.experts_forward
+    monkeypatch.setattr(hf_verify, "experts_forward", lambda m, x, e, w: right(m, x, e.flip(1), w))
     with pytest.raises(hf.VerificationError, match="experts"):
         hf.prepare(model)
 

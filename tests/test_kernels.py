@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.helpers import LEVELS_HERE, OPS, TWO_LEVELS, Batch, call, compiled, graph_of
-from xcompile.compiler import executor
+from xcompile.compiler import Compiled, executor
 from xcompile.ir import Graph, Type, Value
 from xcompile.symbolic import Range, symbol
 
@@ -115,7 +115,9 @@ def routings(tokens: int, experts: int, k: int, rng: torch.Generator) -> dict[st
 
 
 @cache
-def experts_graph(dtype: torch.dtype, act: str, hidden: int, inter: int, experts: int, k: int):
+def experts_graph(
+    dtype: torch.dtype, act: str, hidden: int, inter: int, experts: int, k: int
+) -> tuple[Graph, Compiled]:
     t, rng = symbol("T"), torch.Generator().manual_seed(0)
     up = torch.randn(experts, 2 * inter, hidden, generator=rng) / hidden**0.5
     down = torch.randn(experts, hidden, inter, generator=rng) / inter**0.5
@@ -135,7 +137,9 @@ def experts_graph(dtype: torch.dtype, act: str, hidden: int, inter: int, experts
     [("silu", 40, 24, 6, 2), ("gelu_tanh", 33, 17, 9, 3), ("gelu", 64, 32, 1, 1),
      ("relu", 32, 48, 40, 4)],
 )  # fmt: skip
-def test_experts_with_any_routing(act, hidden, inter, experts, k, dtype: str) -> None:
+def test_experts_with_any_routing(
+    act: str, hidden: int, inter: int, experts: int, k: int, dtype: str
+) -> None:
     g, library = experts_graph(DTYPES[dtype], act, hidden, inter, experts, k)
     runs = [executor(library, n) for n in (1, 2, 3)]
     rng = torch.Generator().manual_seed(1)
@@ -241,7 +245,9 @@ RAGGED = {  # new tokens, then context, of each request
 
 
 @cache
-def paged_graph(dtype: torch.dtype, heads: int, kv: int, d: int, dv: int, level: str):
+def paged_graph(
+    dtype: torch.dtype, heads: int, kv: int, d: int, dv: int, level: str
+) -> tuple[Graph, Compiled]:
     t, r, m, s = (symbol(n) for n in ("T", "R", "M", "slots"))
     types = (
         Type(dtype, (t, heads, d)), Type(dtype, (s, kv, d)), Type(dtype, (s, kv, dv)),
@@ -257,7 +263,9 @@ def paged_graph(dtype: torch.dtype, heads: int, kv: int, d: int, dv: int, level:
     return g, compiled(g, f"cpu/{level}")
 
 
-def paged_arguments(name: str, dtype: torch.dtype, heads: int, kv: int, d: int, dv: int):
+def paged_arguments(
+    name: str, dtype: torch.dtype, heads: int, kv: int, d: int, dv: int
+) -> list[torch.Tensor]:
     new, contexts = RAGGED[name]
     rng = torch.Generator().manual_seed(2)
     width = -(-max(contexts) // PAGE)

@@ -39,6 +39,7 @@ def rows(args: list[torch.Tensor], count: int) -> list[torch.Tensor]:
 def cases(dtype: torch.dtype, rng: torch.Generator) -> Iterator[Case]:
     """Samples, then the same with no row, one row, and one column, where the op has that."""
     for name, op in SAMPLED.items():
+        assert op.sample is not None
         args, attrs = op.sample(rng)
         args = [a.to(dtype) if a.is_floating_point() else a for a in args]
         yield name, op, args, attrs

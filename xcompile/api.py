@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -59,6 +60,7 @@ def compile(
                 "compile(model, args): example inputs are missing (only a Hugging Face causal "
                 "language model can be compiled without)"
             )
+        dynamic_shapes = _in_order(model, dynamic_shapes)
         program = _export(model, tuple(args or ()), dict(kwargs or {}), dynamic_shapes)
         names = _dim_names(dynamic_shapes, program)
     imported = from_export(program, names)
@@ -140,8 +142,6 @@ def _export(
     model: Any, args: tuple, kwargs: dict, dynamic_shapes: Any
 ) -> torch.export.ExportedProgram:
     module = model if isinstance(model, torch.nn.Module) else _Function(model)
-    if not isinstance(model, torch.nn.Module) and isinstance(dynamic_shapes, list | tuple):
-        dynamic_shapes = (dynamic_shapes,)
     try:
         with torch.no_grad(), _experts_ready(model):
             return torch.export.export(
@@ -167,12 +167,26 @@ def _experts_ready(model: Any) -> AbstractContextManager[Any]:
 
 
 class _Function(torch.nn.Module):
+    """A function as torch.export wants it; `forward` is the function, so that arguments and
+    dynamic_shapes go by its own parameter names."""
+
     def __init__(self, f: Any) -> None:
         super().__init__()
-        self.f = f
+        try:
+            inspect.signature(f)
+        except ValueError:  # a builtin has none
+            self.forward = lambda *args, **kwargs: f(*args, **kwargs)
+        else:
+            self.forward = f
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.f(*args, **kwargs)
+
+def _in_order(model: Any, dynamic_shapes: Any) -> Any:
+    """`dynamic_shapes` by name, in the order of the parameters, as torch flattens the inputs."""
+    if not isinstance(dynamic_shapes, Mapping):
+        return dynamic_shapes
+    f = model.forward if isinstance(model, torch.nn.Module) else model
+    names = [n for n in inspect.signature(f).parameters if n in dynamic_shapes]
+    return {n: dynamic_shapes[n] for n in [*names, *(dynamic_shapes.keys() - names)]}
 
 
 def _dim_names(dynamic_shapes: Any, program: torch.export.ExportedProgram) -> dict[str, str]:
