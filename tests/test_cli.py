@@ -108,7 +108,7 @@ def test_run_on_files(mlp, tmp_path):
 def test_run_refuses_bad_inputs(mlp, tmp_path):
     file = tmp_path / "x.npz"
     for arrays, words in (
-        ({"input": np.zeros((65, 64), np.float32)}, "batch is 65, outside the compiled range 1..64"),
+        ({"input": np.zeros((65, 64), np.float32)}, "is 65, outside the compiled range 1..64"),
         ({"input": np.zeros((4, 63), np.float32)}, "has size 63"),
         ({"input": np.zeros((4, 64), np.int64)}, "int64"),
         ({"input": np.array(["a"])}, "dtype"),
@@ -194,7 +194,7 @@ GOOD = "import torch\nmodel = torch.nn.Linear(4, 4)\n"
         (GOOD + "inputs = 3\n", "`inputs` is a int"),
         (GOOD + "def inputs():\n    return 1 / 0\n", "model.py:4: ZeroDivisionError"),
         (GOOD + "inputs = (torch.ones(3, 5),)\n", "torch.export could not trace Linear"),
-        (GOOD + "inputs = (torch.ones(3, 4),)\ndynamic_shapes = ({0: 'a b'},)\n", "'a b' cannot be"),
+        (GOOD + "inputs = (torch.ones(3, 4),)\ndynamic_shapes = ({0: 'a b'},)\n", "'a b' cannot"),
         (GOOD + "model.half()\ninputs = (torch.ones(3, 4).half(),)\n", "linear of f16[3, 4]"),
     ],
 )
@@ -216,7 +216,7 @@ def test_no_such_file(tmp_path):
         (["--target", "cpu/sse9"], "unknown CPU level 'sse9'"),
         (["--dynamic", "batch"], "expected NAME=LO:HI"),
         (["--dynamic", "batch=9:3"], "expected NAME=LO:HI with LO <= HI"),
-        (["--dynamic", "rows=1:3"], "--dynamic rows: no such dim; dims named in dynamic_shapes: batch"),
+        (["--dynamic", "rows=1:3"], "no such dim; dims named in dynamic_shapes: batch"),
         (["--dynamic", "batch=6:9"], "torch.export could not trace"),
     ],
 )
@@ -369,10 +369,8 @@ def steps(layers: int) -> list[Step]:
     for k in range(layers):
         at = len(out) - 1
         for j, (name, after) in enumerate((("q", (at,)), ("k", (at,)), ("o", (at + 1, at + 2)))):
-            out.append(
-                Step(f"linear_0000000{j}", "linear", f"model.layers.{k}.{name}<&>", "1", "2",
-                     "f32[4]", after)  # fmt: skip
-            )
+            place = f"model.layers.{k}.{name}<&>"
+            out.append(Step(f"linear_0000000{j}", "linear", place, "1", "2", "f32[4]", after))
     out.append(Step("linear_11111111", "linear", "head", "1", "1", "f32[4]", (len(out) - 1,)))
     return out
 

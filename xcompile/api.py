@@ -142,6 +142,12 @@ def _export(
     model: Any, args: tuple, kwargs: dict, dynamic_shapes: Any
 ) -> torch.export.ExportedProgram:
     module = model if isinstance(model, torch.nn.Module) else _Function(model)
+    if (
+        isinstance(module, _Function)
+        and not module.named
+        and isinstance(dynamic_shapes, list | tuple)
+    ):
+        dynamic_shapes = (dynamic_shapes,)  # of the one parameter *args
     try:
         with torch.no_grad(), _experts_ready(model):
             return torch.export.export(
@@ -172,12 +178,8 @@ class _Function(torch.nn.Module):
 
     def __init__(self, f: Any) -> None:
         super().__init__()
-        try:
-            inspect.signature(f)
-        except ValueError:  # a builtin has none
-            self.forward = lambda *args, **kwargs: f(*args, **kwargs)
-        else:
-            self.forward = f
+        self.named = inspect.isfunction(f) or inspect.ismethod(f)  # others have no code to trace
+        self.forward = f if self.named else lambda *args, **kwargs: f(*args, **kwargs)
 
 
 def _in_order(model: Any, dynamic_shapes: Any) -> Any:
@@ -185,6 +187,8 @@ def _in_order(model: Any, dynamic_shapes: Any) -> Any:
     if not isinstance(dynamic_shapes, Mapping):
         return dynamic_shapes
     f = model.forward if isinstance(model, torch.nn.Module) else model
+    if not (inspect.isfunction(f) or inspect.ismethod(f)):
+        return dynamic_shapes
     names = [n for n in inspect.signature(f).parameters if n in dynamic_shapes]
     return {n: dynamic_shapes[n] for n in [*names, *(dynamic_shapes.keys() - names)]}
 
