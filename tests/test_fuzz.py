@@ -84,8 +84,9 @@ class Grower:
                   self.rowwise,
                   self.permute, self.reshape, self.slice, self.expand, self.cat, self.linear,
                   self.gated, self.matmul, self.rope, self.attention, self.rotate]  # fmt: skip
-        choices = [self.select, self.order, self.ramp, self.look, self.write, self.write]
-        return always if self.smooth else always + choices
+        if self.smooth:
+            return always
+        return [*always, self.select, self.order, self.ramp, self.look, self.write, self.write]
 
     @staticmethod
     def _size(v: Value) -> int:

@@ -3,7 +3,7 @@
 //
 // pointers: arena, table of constants, 3 inputs, 1 outputs
 // extents:  T, then the arena offsets of 2 buffers
-#include "kernels.hpp"
+#include "team.hpp"
 
 namespace xc {
 void cumsum_c26f2506(const Team& t, char* const* a, const i64* s);
