@@ -36,7 +36,8 @@ extern "C" {
 /// A written buffer on huge pages where the system has them, or null.
 void* bandwidth_open(size_t bytes) {
   constexpr size_t kHuge = size_t(2) << 20;
-  void* raw = mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* raw =
+      mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   char* p = (char*)(((uintptr_t)raw + kHuge - 1) / kHuge * kHuge);
   madvise(p, bytes, MADV_HUGEPAGE);

@@ -26,7 +26,7 @@ from tests.helpers import (
 from xcompile import compile as xcompile
 from xcompile.build import compiler
 from xcompile.codegen.lower import lower
-from xcompile.codegen.sources import emit
+from xcompile.codegen.sources import PARTS, emit
 from xcompile.compiler import executor, make_target
 from xcompile.errors import UnsupportedError
 from xcompile.ir import Graph, Type, Value

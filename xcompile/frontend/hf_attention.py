@@ -142,9 +142,7 @@ def attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if dropout:
-        raise UnsupportedError(
-            f"{layer_name(module)}: a step has no dropout; call model.eval()"
-        )
+        raise UnsupportedError(f"{layer_name(module)}: a step has no dropout; call model.eval()")
     if attention_mask is not None and tuple(attention_mask.shape) != (1, 1, 0, 0):
         raise UnsupportedError(
             f"{layer_name(module)}: its mask is not causal over the whole context (a sliding "
