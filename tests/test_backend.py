@@ -58,14 +58,15 @@ def test_dynamic_shapes_do_not_recompile() -> None:
         return xllm(gm, example_inputs, **kwargs)
 
     fast = torch.compile(model, backend=counting, fullgraph=True, dynamic=True)
+    counts = []
     with torch.no_grad():
         for shape in ((2, 7), (3, 11), (5, 4), (2, 30)):
             ids = torch.randint(0, 200, shape)
             want = model(ids, use_cache=False).logits
             assert _error(fast(ids, use_cache=False).logits, want) <= 1e-5
-            first = compiled if shape == (2, 7) else first
+            counts.append(compiled)
     # Python floats become constants by one restart of the trace; sizes never cause another.
-    assert compiled == first
+    assert len(set(counts)) == 1
 
 
 def test_entry_point_needs_no_import() -> None:
@@ -125,7 +126,7 @@ def test_inputs_written_in_place() -> None:
         torch._dynamo.reset()
         ours, theirs = torch.zeros(2, 8, 4), torch.zeros(2, 8, 4)
         if strided:
-            ours, theirs = ours.transpose(0, 1).contiguous().transpose(0, 1), theirs
+            ours = ours.transpose(0, 1).contiguous().transpose(0, 1)
         rows, at = torch.randn(2, 3, 4), torch.tensor([5, 0, 7])
         with torch.no_grad():
             got = torch.compile(f, backend=xllm)(ours, rows, at)
@@ -135,8 +136,7 @@ def test_inputs_written_in_place() -> None:
 
 
 def test_results_do_not_alias_the_arena() -> None:
-    model, fast = Mlp(), None
-    fast = torch.compile(model, backend=xllm)
+    fast = torch.compile(Mlp(), backend=xllm)
     x, y = torch.randn(3, 33), torch.randn(3, 33)
     with torch.no_grad():
         first = fast(x)

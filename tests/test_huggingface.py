@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
-transformers = pytest.importorskip("transformers")
-
-from tests.zoo import FAMILIES, VOCAB, smollm2, zoo  # noqa: E402
-from xcompile.errors import UnsupportedError, XCompileError  # noqa: E402
+from tests.zoo import FAMILIES, VOCAB, smollm2, zoo
+from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend import (
     hf_verify,
     torch_ops,
 )
-from xcompile.frontend import huggingface as hf  # noqa: E402
-from xcompile.runtime import generate as gen  # noqa: E402
+from xcompile.frontend import huggingface as hf
+from xcompile.runtime import generate as gen
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [20], [30 + i for i in range(21)]]
 NEW_TOKENS = 6
