@@ -363,6 +363,16 @@ def test_pieces_of_a_cat_are_written_in_place_or_copied(
     assert ops(laid_out(build, X, X))["copy"] == copies
 
 
+def test_a_contiguous_value_is_reshaped_without_a_copy_whatever_its_dims() -> None:
+    """Sums of symbols do not divide symbolically, yet any shape of as many elements will do."""
+    u = symbol("U")
+    x = Type(F32, (2, T, u + 34))
+    for shape in ((2, 1, T, u + 34), (2 * T, u + 34), (T, u + 34, 2), (u + 34, T, 1, 2)):
+        build = lambda g, x, s=shape: [add(g, "reshape", add(g, "exp", x), shape=s)]
+        symbols = {**SYMBOLS, "U": Range(1, 8, 3)}
+        assert ops(run_pass("layout", graph_of(build, x, symbols=symbols), CPU))["copy"] == 1
+
+
 def test_one_copy_serves_every_kernel_that_needs_it() -> None:
     def build(g, x, y):
         t = add(g, "permute", x, perm=(1, 0))

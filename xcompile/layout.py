@@ -110,6 +110,8 @@ def _reshape(
     shape: tuple[Dim, ...], strides: tuple[Dim, ...], new: tuple[Dim, ...]
 ) -> tuple[Dim, ...] | None:
     """Strides of a reshape without a copy, from the innermost dim outwards."""
+    if is_contiguous(shape, strides):
+        return contiguous_strides(new)
     dims, steps = collapse(shape, strides)
     out: list[Dim] = [0] * len(new)
     left: Dim | None = None  # elements of dims[-1] not yet dealt to new dims
