@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("transformers")
-
 from tests.helpers import assert_close_to_reference, relative_error
 from tests.zoo import FAMILIES, VOCAB, smollm2, zoo
 from xcompile import compile as xcompile
