@@ -25,8 +25,6 @@ from xcompile.runtime.executor import Executor, Library, Weights
 from xcompile.targets import Target
 from xcompile.targets.cpu import PACK, cpu
 
-SUPPORTED = {torch.float32, torch.bfloat16}
-
 
 @dataclass
 class Compiled:
