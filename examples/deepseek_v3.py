@@ -131,7 +131,7 @@ def main() -> None:
         got, seconds = serve(path)
     total = sum(map(len, want))
     print(
-        f"eager     {eager_seconds:.2f} s, {total / eager_seconds:.0f} tokens/s (one prompt after the other)"
+        f"eager     {eager_seconds:.2f} s, {total / eager_seconds:.0f} tokens/s (prompt by prompt)"
     )
     print(f"xcompile  {seconds:.3f} s, {total / seconds:.0f} tokens/s (all prompts in one batch)")
     if got != want:
