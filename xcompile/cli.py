@@ -278,6 +278,20 @@ def opt_command(
     run_opt(file, passes or [], out, target)
 
 
+@app.command(
+    "simcc",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@handled
+def simcc_command(ctx: typer.Context) -> None:
+    """Build an Ascend C program for the simulator: a g++ that understands kernels and launches."""
+    from xcompile.sim.simcc import simcc
+
+    if code := simcc(ctx.args):
+        raise typer.Exit(code)
+
+
 def main() -> None:
     """Entry point."""
     try:

@@ -1,0 +1,13 @@
+if(NOT CMAKE_ASC_COMPILER)
+  find_program(CMAKE_ASC_COMPILER NAMES xcompile-simcc xcompile)
+endif()
+if(NOT CMAKE_ASC_COMPILER)
+  message(FATAL_ERROR "xcompile is not on the PATH (or set CMAKE_ASC_COMPILER)")
+endif()
+get_filename_component(ascsim_name "${CMAKE_ASC_COMPILER}" NAME)
+if(ascsim_name STREQUAL "xcompile")
+  set(CMAKE_ASC_COMPILER_ARG1 "simcc")
+endif()
+configure_file("${CMAKE_CURRENT_LIST_DIR}/CMakeASCCompiler.cmake.in"
+               "${CMAKE_PLATFORM_INFO_DIR}/CMakeASCCompiler.cmake" @ONLY)
+set(CMAKE_ASC_COMPILER_ENV_VAR "ASC")
