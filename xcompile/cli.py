@@ -292,6 +292,66 @@ def simcc_command(ctx: typer.Context) -> None:
         raise typer.Exit(code)
 
 
+sim_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run Ascend C kernels.")
+app.add_typer(sim_app, name="sim")
+
+
+@sim_app.command("run")
+@handled
+def sim_run_command(
+    source: Annotated[Path, typer.Argument(metavar="KERNEL.ASC", help="Source with kernels.")],
+    args: Annotated[Path, typer.Option(help="JSON file with the kernel's name and arguments.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs.")] = Path(),
+    chip: Annotated[
+        str | None, typer.Option(help="910B1, 910B3, 910B4, 910_93 or 950.  [default: 910B1]")
+    ] = None,
+    checks: Annotated[str | None, typer.Option(help="all, none or a comma list.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Order in which the cores run.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write a Perfetto trace.")] = None,
+    flag: Annotated[
+        list[str] | None, typer.Option(help="Option for g++, such as -DN=8; may be repeated.")
+    ] = None,
+) -> None:
+    """Run one kernel on simulated cores with all checks; no main and no ACL calls are needed.
+
+    \b
+    {
+      "kernel": "add_custom",            may be left out if there is only one
+      "blocks": 8, "tiling_key": 0,
+      "args": [
+        {"shape": [8, 2048], "dtype": "float16", "random": [-1, 1]},
+        {"dtype": "bfloat16", "file": "y.bin", "shape": [8, 2048]},
+        {"shape": [16384], "dtype": "float32", "out": true, "name": "z"},
+        {"value": 16384},
+        {"struct": [["uint32", 16384], ["float32", 0.5]]}
+      ]
+    }
+
+    \b
+    tensors   dtype, shape, and one of: file (.npy, or raw), fill, random: [low, high],
+              arange: [start, step]; without one it is zero, with out: true not yet written.
+              Those with out: true are written to OUT/NAME.npy (bfloat16 as float32).
+    numbers   value; converted to the type of the parameter
+    structs   struct: [[dtype, value], ...] with natural alignment, or hex, or bytes (base64)
+
+    \b
+    xcompile sim run add.asc --args add.json -o out
+    xcompile sim run add.asc --args add.json --checks race,bounds --seed 7 --trace trace.json
+    """
+    from xcompile.cli_sim import run_kernel
+
+    run_kernel(
+        source,
+        args,
+        out=out,
+        chip=chip,
+        checks=checks,
+        seed=seed,
+        trace=trace,
+        flags=flag or [],
+    )
+
+
 def main() -> None:
     """Entry point."""
     try:

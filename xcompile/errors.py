@@ -19,3 +19,11 @@ class BuildError(XCompileError):
 
 class ArtifactError(XCompileError):
     """A saved artifact is truncated, changed, from another version or for another CPU."""
+
+
+class SimulationError(XCompileError):
+    """A check of the Ascend C simulator found a mistake in a kernel; `errors` lists them all."""
+
+    def __init__(self, message: str, errors: list | None = None) -> None:
+        super().__init__(message)
+        self.errors = errors or []

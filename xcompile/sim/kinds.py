@@ -44,7 +44,17 @@ _TASK_KEY = re.compile(r"\bKERNEL_TASK_TYPE\s*\(\s*([^,()]+?)\s*,\s*(\w+)\s*\)")
 _CALLABLE = re.compile(r"([A-Za-z_]\w*)\s*(?:<[^;{}]*>)?\s*(?:::\s*~?\s*([A-Za-z_]\w*)\s*)?\(")
 _CLASS = re.compile(r"\b(?:class|struct)\s+([A-Za-z_]\w*)[^;{}()]*\{")
 _ALIAS = re.compile(r"\busing\s+([A-Za-z_]\w*)\s*=([^;]*);|#[ \t]*define[ \t]+(\w+)([^\n]*)")
-_KEYWORDS = {"if", "for", "while", "switch", "return", "sizeof", "catch", "static_assert", "decltype"}
+_KEYWORDS = {
+    "if",
+    "for",
+    "while",
+    "switch",
+    "return",
+    "sizeof",
+    "catch",
+    "static_assert",
+    "decltype",
+}
 
 
 def declared(body: str) -> tuple[str | None, dict[str, str]]:
@@ -68,7 +78,9 @@ def definitions(source: Source) -> dict[str, str]:
         close = source.close(m.end() - 1)
         if close is None:
             continue
-        rest = re.compile(r"\s*(?:const|noexcept|override|final|:[^;{}]*)*\s*\{").match(code, close + 1)
+        rest = re.compile(r"\s*(?:const|noexcept|override|final|:[^;{}]*)*\s*\{").match(
+            code, close + 1
+        )
         if rest is None:
             continue
         end = source.close(rest.end() - 1)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from xcompile.build import cache_dir, compiler, write_atomic
+from xcompile.hostcc import cache_dir, compiler, write_atomic
 from xcompile.errors import BuildError, XCompileError
 
 ROOT = Path(__file__).parent.parent / "runtime" / "sim"
@@ -35,11 +35,13 @@ CHIPS = {
 }
 DEFAULT_CHIP = "910B1"
 
-_INCLUDED = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*["<]([^">\n]+)[">]|__has_include\("([^"]+)"\)', re.M)
+_INCLUDED = re.compile(
+    rb'^[ \t]*#[ \t]*include[ \t]*["<]([^">\n]+)[">]|__has_include\("([^"]+)"\)', re.M
+)
 
 
 def chip_name(name: str) -> str:
-    """The known spelling of a chip (`ascend910b1`, `Ascend910B1`, `910B1`). Raises XCompileError."""
+    """The known spelling of a chip (`ascend910b1`, `Ascend910B1`). Raises XCompileError."""
     wanted = name.lower().removeprefix("ascend")
     for known in CHIPS:
         if known.lower() == wanted:
@@ -125,7 +127,9 @@ def library() -> Path:
     def one(source: Path) -> Path:
         key = digest(version, " ".join(FLAGS), source.name, headers.key(source))
         command = [cxx, *FLAGS, f"-I{INCLUDE}", f"-I{SOURCES}", "-c", str(source)]
-        return produce(cache_dir() / "sim" / "obj" / f"{key}.o", command, f"compiling {source.name}")
+        return produce(
+            cache_dir() / "sim" / "obj" / f"{key}.o", command, f"compiling {source.name}"
+        )
 
     for source in sources:
         headers.key(source)  # not from several threads at once
@@ -143,6 +147,38 @@ def library() -> Path:
         except FileExistsError:
             pass
     return named
+
+
+# Names under which programs link what the simulator has: -lascendcl and so on.
+_VENDOR = """
+ascendcl tiling_api register platform runtime ascendc_runtime graph_base graph unified_dlog
+profapi mmpa ascend_dump c_sec error_manager acl_rtc acl_rt acl_rt_compile acl_cblas nnopbase
+ascendalog exe_graph tikicpulib tikcpp_debug msprofiler ascend_protobuf lowering opp_registry
+metadef ge_common ascend_hal acl_op_compiler acl_tdt_channel acl_prof
+"""
+VENDOR_LIBRARIES = frozenset(_VENDOR.split())
+
+
+def home() -> Path:
+    """A folder laid out like the vendor's package: include, lib64 and cmake, all ours.
+
+    For builds that use ASCEND_HOME_PATH; `xcompile simcc --home` prints it.
+    """
+    lib = library()
+    path = lib.parent / "home"
+    if not (path / "cmake").exists():
+        with tempfile.TemporaryDirectory(dir=lib.parent) as tmp:
+            new = Path(tmp) / "home"
+            (new / "lib64").mkdir(parents=True)
+            (new / "include").symlink_to(INCLUDE.resolve())
+            for name in [lib.name, *(f"lib{n}.so" for n in sorted(VENDOR_LIBRARIES))]:
+                (new / "lib64" / name).symlink_to(lib.resolve())
+            (new / "cmake").symlink_to((ROOT / "cmake").resolve())
+            try:
+                os.replace(new, path)
+            except OSError:
+                pass  # another process was faster
+    return path
 
 
 def header_key(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xcompile.build import cache_dir, compiler
+from xcompile.hostcc import cache_dir, compiler
 from xcompile.errors import XCompileError
 from xcompile.sim import library
 from xcompile.sim.library import digest
@@ -23,17 +23,13 @@ SUFFIXES = {".asc", ".cpp", ".cc", ".cxx", ".c++", ".cce"}
 LINKED = {".o", ".a", ".so"}
 TAKES_VALUE = {"-I", "-D", "-U", "-L", "-l", "-include", "-isystem", "-iquote", "-idirafter", "-x"}
 TAKES_VALUE |= {"-Xlinker", "-MF", "-MT", "-MQ", "-u", "-T", "-z", "--param", "-imacros"}
-# Libraries of the vendor's package: their functions are in the simulator or not available.
-VENDOR = set(
-    "ascendcl tiling_api register platform runtime ascendc_runtime graph_base graph unified_dlog "
-    "profapi mmpa ascend_dump c_sec error_manager acl_rtc acl_rt acl_rt_compile acl_cblas "
-    "nnopbase ascendalog exe_graph tikicpulib tikcpp_debug msprofiler ascend_protobuf lowering "
-    "opp_registry metadef ge_common ascend_hal acl_op_compiler acl_tdt_channel acl_prof".split()
-)
 IGNORED = re.compile(
     r"--cce-.*|--run-mode=.*|--sanitizer|--gcc-toolchain=.*|-xasc|--npu-soc=.*|-dc|-lib|--shared"
     r"|-mllvm.*|--cce-build-static-lib|-forward-options-to-host-compiler|--soc-version=.*"
 )
+# A program built for another chip than the default runs on it.
+DEFAULT_CHIP = """#include "ascsim/host.h"
+[[maybe_unused]] static const bool ascsimChip = ::ascsim::defaultChip("{chip}");"""
 FLAGS = ["-std=c++17", "-O2", "-g1", "-fPIC", "-pthread"]
 QUIET = ["-Wno-unknown-pragmas", "-Wno-attributes", "-Wno-ignored-attributes"]
 HELP = """\
@@ -50,6 +46,8 @@ The result runs on this machine, with all checks; an error found by a check make
   --chip NAME        910B1 (default), 910B2, 910B3, 910B4, 910_93 or 950: decides __NPU_ARCH__
   --npu-arch=dav-N   the same by architecture: dav-2201, dav-3510
   --translated DIR   write the translated sources to DIR and stop
+  --home             print a folder to use as ASCEND_HOME_PATH (include, lib64, cmake) and stop;
+                     CMake projects with find_package(ASC) build with ASC_DIR set to its cmake/
   -v                 print the commands
   -o -c -shared -I -D -U -L -l -O -g -W -f -m -std -include ...   as for g++
   Options of the vendor's compiler that mean nothing here (--cce-..., --run-mode=...), and its
@@ -70,7 +68,9 @@ class Request:
     """What the command line asks for."""
 
     sources: list[Path] = field(default_factory=list)
-    linked: list[str] = field(default_factory=list)  # objects, libraries and their options, in order
+    linked: list[str] = field(
+        default_factory=list
+    )  # objects, libraries and their options, in order
     flags: list[str] = field(default_factory=list)
     include: list[Path] = field(default_factory=list)
     forced: list[Path] = field(default_factory=list)
@@ -99,7 +99,9 @@ def parse(args: Sequence[str]) -> Request:
         elif name == "--chip":
             r.chip = library.chip_name(rest if eq else value(a))
         elif name == "--npu-arch":
-            r.chip = _chip_of_arch(rest if eq else value(a))
+            arch = _chip_of_arch(rest if eq else value(a))
+            if library.CHIPS[arch] != library.CHIPS[r.chip]:
+                r.chip = arch
         elif name == "--npu-soc" and eq:
             r.chip = library.chip_name(rest)
         elif name == "--translated":
@@ -137,7 +139,7 @@ def _option(r: Request, option: str, value: str) -> None:
     if option == "-I":
         r.include.append(Path(value))
     elif option == "-l":
-        if value not in VENDOR:
+        if value not in library.VENDOR_LIBRARIES:
             r.linked.append(f"-l{value}")
     elif option in ("-L", "-Xlinker", "-u", "-T", "-z"):
         r.linked += [option, value]
@@ -176,8 +178,10 @@ def _chip_of_arch(text: str) -> str:
 class Driver:
     """Carries out one request."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, quiet: bool = False) -> None:
         self.r = request
+        self.quiet = quiet  # keep the compiler's messages in `messages`
+        self.messages = ""
         self.cxx, self.version = compiler()
         self.failed = 0
 
@@ -206,19 +210,21 @@ class Driver:
             for source, obj in zip(r.sources, found, strict=True):
                 shutil.copyfile(obj, r.out or Path(source.stem + ".o"))
             return 0
-        return self._link(found)
+        return self.link(found)
 
     def _translator(self) -> Translator:
         return Translator(self.r.include, self.r.forced)
 
-    def compile(self, source: Path) -> Path | None:
-        """The object of one source, from the cache if nothing it depends on has changed."""
+    def compile(self, source: Path, text: str | None = None) -> Path | None:
+        """The object of one source (or of `text` in its place), from the cache if it is there."""
         r = self.r
         shadow_root = cache_dir() / "sim" / "src"
-        probe = self._translator().unit(source, Path("/"))
+        probe = self._translator().unit(source, Path("/"), text)
         flags = [*FLAGS, *QUIET, *library.chip_macros(r.chip), *r.flags]
         # A precompiled header is there before any macro of the program: only if none is defined.
-        pch = library.precompiled(tuple(flags)) if _wants_precompiled(probe) else None
+        general = [*FLAGS, *QUIET, *library.chip_macros(r.chip)]
+        general += [f for f in r.flags if re.match(r"-(O|g|f|m|std|pthread)", f)]
+        pch = library.precompiled(tuple(general)) if _wants_precompiled(probe) else None
         depends = digest(*(p.read_bytes() for p in probe.depends[1:]))
         names = re.findall(r'#[ \t]*include[ \t]*["<]([^">]+)', probe.text)
         for header in probe.headers.values():
@@ -227,9 +233,11 @@ class Driver:
         if pch is not None:
             headers += pch.parent.name
         where = [str(p.resolve()) for p in (*r.include, *r.forced)]
-        key = digest(self.version, probe.text, depends, headers, *flags, "\0".join(where))
+        key = digest(self.version, r.chip, probe.text, depends, headers, *flags, "\0".join(where))
         shadow = shadow_root / key[:24]
-        unit = self._translator().unit(source, shadow)
+        unit = self._translator().unit(source, shadow, text)
+        if r.chip != library.DEFAULT_CHIP and not self.quiet:
+            unit.text += f"\n{DEFAULT_CHIP.format(chip=r.chip)}\n"
         write_unit(unit, shadow)
         main = shadow / f"{source.stem}.cpp"
         if not main.exists():
@@ -264,7 +272,8 @@ class Driver:
                 return obj
         return None
 
-    def _link(self, objects: list[Path]) -> int:
+    def link(self, objects: list[Path]) -> int:
+        """Link objects to what the request asks for; the exit code."""
         r = self.r
         if r.mode == "archive":
             out = r.out or Path("a.a")
@@ -284,7 +293,9 @@ class Driver:
             print(" ".join(command), file=sys.stderr)
         result = subprocess.run(command, stderr=subprocess.PIPE, check=False)
         text = result.stderr.decode("utf-8", "replace")
-        if text:
+        if text and self.quiet:
+            self.messages += text
+        elif text:
             print(text, end="", file=sys.stderr)
         if result.returncode:
             self.failed = self.failed or result.returncode
@@ -306,4 +317,7 @@ def simcc(args: Sequence[str]) -> int:
     if not args or any(a in ("-h", "--help") for a in args):
         print(HELP, end="")
         return 0 if args else 2
+    if "--home" in args:
+        print(library.home())
+        return 0
     return Driver(parse(args)).run()

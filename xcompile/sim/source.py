@@ -39,7 +39,7 @@ def mask(text: str) -> str:
             return _blank(found)
         if m.group("number") is not None:
             return found
-        return found[0] + _blank(found[1:-1]) + found[-1]
+        return found[-1] + _blank(found[1:-1]) + found[-1]  # a prefix such as R or u8 goes, too
 
     # A backslash before a newline joins lines: white space, for what is looked for here.
     return re.sub(r"\\(?=[ \t]*\n)", " ", _SKIP.sub(one, text))

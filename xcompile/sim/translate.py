@@ -17,6 +17,7 @@ from pathlib import Path
 
 from xcompile.errors import XCompileError
 from xcompile.sim import kinds
+from xcompile.sim.library import INCLUDE
 from xcompile.sim.source import Edit, Include, Source, apply
 
 _LAUNCH = re.compile(r"<<<(?!<)")
@@ -37,7 +38,7 @@ class Kernel:
     body: tuple[int, int]  # positions of the braces
     kind: str  # KernelKind, "Auto" if the definition leaves it open
     template: bool
-    in_class: bool
+    plain: bool  # in a namespace, not in a class or a macro
 
 
 def find_kernels(source: Source) -> list[Kernel]:
@@ -68,12 +69,12 @@ def find_kernels(source: Source) -> list[Kernel]:
         closed = source.close(opened)
         if closed is None:
             raise source.error(opened, f"no ) for the parameters of kernel {name.group(1)}")
-        brace = re.compile(r"\s*(?:__attribute__\s*\(\(.*?\)\)\s*|noexcept\s*)*\{").match(code, closed + 1)
+        brace = re.compile(r"\s*(?:__attribute__\s*\(\(.*?\)\)\s*|noexcept\s*)*\{").match(
+            code, closed + 1
+        )
         if brace is None:
             continue
-        end = source.close(brace.end() - 1)
-        if end is None:
-            raise source.error(brace.end() - 1, f"no }} for the body of kernel {name.group(1)}")
+        end = source.close(brace.end() - 1)  # none: braces in both branches of an #if
         before = code[head:opened]
         scopes = list(_scopes(source, m.start()))
         names = [s for s in scopes if s]
@@ -82,13 +83,21 @@ def find_kernels(source: Source) -> list[Kernel]:
                 "::".join([*names, name.group(1)]),
                 head,
                 (opened, closed),
-                (brace.end() - 1, end),
+                (brace.end() - 1, end if end is not None else len(code)),
                 _kind_of(before),
                 bool(re.search(r"\btemplate\s*<", before)),
-                None in scopes,
+                end is not None and None not in scopes and not in_directive(source, m.start()),
             )
         )
     return found
+
+
+def in_directive(source: Source, at: int) -> bool:
+    """Whether a position is in a preprocessor directive, which may go over several lines."""
+    start = source.text.rfind("\n", 0, at) + 1
+    while start > 1 and source.text[:start].rstrip("\n \t").endswith("\\"):
+        start = source.text.rfind("\n", 0, start - 1) + 1
+    return source.code[start:].lstrip(" \t").startswith("#")
 
 
 def _kind_of(qualifiers: str) -> str:
@@ -133,7 +142,8 @@ class Translator:
     """Translates files; `include` are the folders given with -I, `forced` the -include files."""
 
     def __init__(self, include: Sequence[Path] = (), forced: Sequence[Path] = ()) -> None:
-        self.include = [Path(p) for p in include]
+        own = INCLUDE.resolve()  # may be given too, as the include folder of the vendor's package
+        self.include = [Path(p) for p in include if Path(p).resolve() != own]
         self.forced = [Path(p) for p in forced]
         self._sources: dict[Path, Source] = {}
 
@@ -143,7 +153,11 @@ class Translator:
         closure = self._closure(main)
         for forced in self.forced:
             if forced.is_file():
-                closure = {**self._closure(self._read(forced)), forced.resolve(): self._read(forced), **closure}
+                closure = {
+                    **self._closure(self._read(forced)),
+                    forced.resolve(): self._read(forced),
+                    **closure,
+                }
         files = [main, *closure.values()]
         known: dict[str, str] = {}
         for f in files:
@@ -201,9 +215,7 @@ class Translator:
 
     def _moved(self, main: Source, closure: dict[Path, Source]) -> set[Path]:
         """Headers that change, and those through which a changed one is reached."""
-        moved = {
-            p for p, f in closure.items() if find_kernels(f) or _LAUNCH.search(f.code)
-        }
+        moved = {p for p, f in closure.items() if find_kernels(f) or _LAUNCH.search(f.code)}
         while True:
             more = {
                 p
@@ -249,7 +261,7 @@ class Translator:
             short = k.name.rpartition("::")[2]
             struct = ""
             if short in tiling and "REGISTER_TILING_DEFAULT" not in body:
-                struct = f" using AscsimDefaultTiling = {tiling[short]};"
+                struct = f" using AscsimDefaultTiling [[maybe_unused]] = {tiling[short]};"
             edits.append(
                 Edit(
                     k.body[0] + 1,
@@ -259,14 +271,15 @@ class Translator:
                 )
             )
             params = " ".join(f.code[k.params[0] + 1 : k.params[1]].split())
-            if k.template or k.in_class or "=" in params or "#" in params:
+            if k.template or not k.plain or "=" in params or "#" in params:
                 continue
+            variable = f"ascsimKernel{f.line(k.body[0])}_{short}"
             pointer = f"static_cast<void (*)({params})>(&{short})"
             edits.append(
                 Edit(
                     k.body[1] + 1,
                     k.body[1] + 1,
-                    f" [[maybe_unused]] static const bool ascsimKernel{f.line(k.start)}_{short} = "
+                    f" [[maybe_unused]] static const bool {variable} = "
                     f'::ascsim::registerKernel("{k.name}", {pointer});',
                 )
             )
@@ -375,7 +388,7 @@ def _angle_open(f: Source, at: int) -> int:
 
 
 def _config_end(f: Source, at: int) -> int:
-    i = at
+    i, bare = at, None  # a >>> that no ( follows may belong to template arguments
     while i < len(f.code):
         c = f.code[i]
         if c in "([{":
@@ -386,10 +399,13 @@ def _config_end(f: Source, at: int) -> int:
         elif c == ">" and f.code.startswith(">>>", i):
             if re.compile(r">>>\s*\(").match(f.code, i):
                 return i
+            bare = i
             i += 2
         elif c == ";":
             break
         i += 1
+    if bare is not None:
+        return bare
     raise f.error(at, "<<< without >>>")
 
 

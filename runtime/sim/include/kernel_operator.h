@@ -27,6 +27,9 @@
 #if __has_include("ascsim/host.h")
 #include "ascsim/host.h"
 #endif
+#if __has_include("ascsim/workspace.h")
+#include "ascsim/workspace.h"
+#endif
 #if __has_include("ascsim/adv.h")
 #include "ascsim/adv.h"
 #endif

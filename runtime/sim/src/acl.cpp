@@ -27,7 +27,7 @@ struct Memory {
 };
 
 Memory& memory() {
-  static Memory m;
+  static Memory& m = *new Memory;
   return m;
 }
 

@@ -262,7 +262,11 @@ EventPipes eventPipes(AscendC::HardEvent e) {
 
 uint32_t memSize(Mem mem) {
   const Chip& c = *options().chip;
-  const uint32_t sizes[] = {0, c.ub, c.l1, c.l0a, c.l0b, c.l0c, c.bt, c.fb};
+  // The framework keeps 256 bytes of L1 in mixed kernels only.
+  const bool cubeOnly = g_run != nullptr && (g_run->launch.kind == KernelKind::AicOnly ||
+                                             g_run->launch.kind == KernelKind::MixAic10);
+  const uint32_t l1 = cubeOnly ? (c.l1 + 1023) / 1024 * 1024 : c.l1;
+  const uint32_t sizes[] = {0, c.ub, l1, c.l0a, c.l0b, c.l0c, c.bt, c.fb};
   return sizes[static_cast<int>(mem)];
 }
 
@@ -462,8 +466,11 @@ void* takeStack() {
   return s;
 }
 
+size_t g_fiber = 0;  // the running one; its core may work as the cube core of its group
+
 void resume(KernelRun& run, size_t i) {
   g_core = run.cores[i].get();
+  g_fiber = i;
   swapcontext(&run.scheduler, &run.fibers[i].context);
   g_core = nullptr;
 }
@@ -569,11 +576,12 @@ std::vector<Local> g_localPool[kMems];
 void block(const std::string& why) {
   KernelRun& run = *g_run;
   Core& me = *g_core;
-  Fiber& f = run.fibers[static_cast<size_t>(me.index)];
+  Fiber& f = run.fibers[g_fiber];
   f.blocked = true;
   f.waitingFor = why;
   const int depth = me.apiDepth;
   swapcontext(&f.context, &run.scheduler);
+  g_core = &me;
   me.apiDepth = depth;
   f.blocked = false;
   if (run.aborted != 0) throw KernelAbort{};
@@ -582,8 +590,9 @@ void block(const std::string& why) {
 void yieldCore() {
   KernelRun& run = *g_run;
   if (run.fibers.size() == 1) return;
-  Fiber& f = run.fibers[static_cast<size_t>(g_core->index)];
-  swapcontext(&f.context, &run.scheduler);
+  Core* const me = g_core;
+  swapcontext(&run.fibers[g_fiber].context, &run.scheduler);
+  g_core = me;
   if (run.aborted != 0) throw KernelAbort{};
 }
 
@@ -595,7 +604,7 @@ void yieldIfPolling(uint64_t address) {
     return;
   }
   KernelRun& run = *c.run;
-  if (++run.polls > 5000000) {
+  if (++run.polls > 1000000) {
     record("deadlock", "the cores read the same global memory again and again and nothing changes: "
                        "the value they wait for is never written");
     run.aborted = 1;

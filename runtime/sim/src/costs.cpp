@@ -13,10 +13,11 @@ namespace {
 // head + slope x repeat + tail in cycles. From the cost model of pto-isa for a2a3
 // (include/pto/costmodel/a2a3, calibrated by its authors on a 910B3), with two changes that the
 // vendor's measurements ask for: two-source instructions take 1 cycle a repeat, not 2, when their
-// operands lie in different bank groups (sample bank_conflict_ub: 2390 against 4167 ticks of 20 ns for
-// 1000 Adds of 64 repeats, which is 64 + 24 and 128 + 26 cycles; the 2 of pto-isa is the conflict
-// case, which bankCycles() adds), and 16-bit types take twice the slope where 32 elements are done in
-// a cycle (exp, ln, sqrt, div). "Unfitted" are entries that pto-isa leaves at its default 6 + 2r.
+// operands lie in different bank groups (sample bank_conflict_ub: 2390 against 4167 ticks of 20 ns
+// for 1000 Adds of 64 repeats, which is 64 + 24 and 128 + 26 cycles; the 2 of pto-isa is the
+// conflict case, which bankCycles() adds), and 16-bit types take twice the slope where 32 elements
+// are done in a cycle (exp, ln, sqrt, div). "Unfitted" are entries that pto-isa leaves at its
+// default 6 + 2r.
 struct Vec {
   const char* name;
   float head, slope, tail;
@@ -66,14 +67,14 @@ constexpr Vec kVec[] = {
     {"vdup", 11, 1, 13},
     {"vcopy", 11, 1, 13},
     {"vbrcb", 0, 1, 18},
-    {"vtranspose", 6, 2, 0},    // unfitted
-    {"vnchwconv", 6, 2, 0},     // unfitted
-    {"vgather", 24, 12.8f, 0, true},  // 5 elements a cycle
-    {"vgatherb", 6, 2, 0},      // unfitted
+    {"vtranspose", 6, 2, 0},           // unfitted
+    {"vnchwconv", 6, 2, 0},            // unfitted
+    {"vgather", 24, 12.8f, 0, true},   // 5 elements a cycle
+    {"vgatherb", 6, 2, 0},             // unfitted
     {"vscatter", 24, 12.8f, 0, true},  // as vgather
-    {"vci", 11, 1, 13},         // as vdup
-    {"vmov_ub", 11, 1, 13},     // as vcopy
-    {"vreduce", 14, 2, 20},     // 32 elements of 32 bits a cycle
+    {"vci", 11, 1, 13},                // as vdup
+    {"vmov_ub", 11, 1, 13},            // as vcopy
+    {"vreduce", 14, 2, 20},            // 32 elements of 32 bits a cycle
     {"vreducev2", 14, 14, 20},
     {"vcadd", 14, 7, 32},
     {"vcmax", 14, 7, 32},  // as vcadd
@@ -81,22 +82,58 @@ constexpr Vec kVec[] = {
     {"vcgadd", 14, 1, 24},
     {"vcgmax", 14, 1, 17},
     {"vcgmin", 14, 1, 17},
-    {"vcpadd", 14, 1, 24},        // as vcgadd
-    {"vbitsort", 20, 16, 0},      // 2 elements a cycle
-    {"vmrgsort4", 20, 0.5f, 0},   // 2 elements a cycle; its repeats are elements
-    {"vextract", 11, 1, 13},      // as vcopy
+    {"vcpadd", 14, 1, 24},       // as vcgadd
+    {"vbitsort", 20, 16, 0},     // 2 elements a cycle
+    {"vmrgsort4", 20, 0.5f, 0},  // 2 elements a cycle; its repeats are elements
+    {"vextract", 11, 1, 13},     // as vcopy
     {"vconcat", 11, 1, 13},
+    {"vintlv", 11, 2, 13},  // as two vcopy
+    {"vdintlv", 11, 2, 13},
     {"vmacro", 14, 1, 18},
 };
 
 // Known to the model without an entry above.
-constexpr const char* kOther[] = {
-    "mad", "mad_tf32", "mad_hf32", "mad_bias", "mte_gm_ub", "mte_gm_l1", "mte_gm_l1_nd2nz",
-    "mte_gm_l1_dn2nz", "mte_gm_l0a", "mte_gm_l0b", "mte_ub_gm", "mte_ub_l1", "mte_ub_ub",
-    "mte_l1_gm", "mte_l1_ub", "mte_l1_l0a", "mte_l1_l0b", "mte_l1_l0a_t", "mte_l1_l0b_t",
-    "mte_l1_l0a_3d", "mte_l1_l0b_3d", "mte_l1_bt", "mte_l1_fb", "fix_l0c_gm", "fix_l0c_l1",
-    "fix_l0c_ub", "fill_l1", "fill_l0a", "fill_l0b", "scalar", "scalar_ub", "scalar_gm", "dcci",
-    "set_mask", "set_spr", "tiling", "msg"};
+constexpr const char* kOther[] = {"mad",
+                                  "mad_tf32",
+                                  "mad_hf32",
+                                  "mad_bias",
+                                  "mte_gm_ub",
+                                  "mte_gm_l1",
+                                  "mte_gm_l1_nd2nz",
+                                  "mte_gm_l1_dn2nz",
+                                  "mte_gm_l0a",
+                                  "mte_gm_l0b",
+                                  "mte_ub_gm",
+                                  "mte_ub_l1",
+                                  "mte_ub_ub",
+                                  "mte_l1_gm",
+                                  "mte_l1_ub",
+                                  "mte_l1_l0a",
+                                  "mte_l1_l0b",
+                                  "mte_l1_l0a_t",
+                                  "mte_l1_l0b_t",
+                                  "mte_l1_l0a_3d",
+                                  "mte_l1_l0b_3d",
+                                  "mte_l1_bt",
+                                  "mte_l1_fb",
+                                  "fix_l0c_gm",
+                                  "fix_l0c_l1",
+                                  "fix_l0c_ub",
+                                  "fill_l1",
+                                  "fill_l0a",
+                                  "fill_l0b",
+                                  "scalar",
+                                  "scalar_ub",
+                                  "scalar_gm",
+                                  "scalar_load",
+                                  "scalar_store",
+                                  "scalar_load_gm",
+                                  "scalar_store_gm",
+                                  "dcci",
+                                  "set_mask",
+                                  "set_spr",
+                                  "tiling",
+                                  "msg"};
 
 // Mnemonics are literals: find their entry by address after the first time.
 int vecIndex(const char* name) {
@@ -129,60 +166,66 @@ Cost vectorCost(const TraceEvent& e, const Chip& chip) {
   // Bank rules are those of 2201; the 950's vector unit works on registers.
   if (chip.npuArch < 3000 && e.repeats > 0) slope = std::max(slope, bankCycles(e));
   const double body = slope * e.repeats;
-  // Independent instructions overlap head and tail with their neighbours (pto-isa: only the first of a
-  // stream pays them); dependent ones wait for the whole of the one before.
+  // Independent instructions overlap head and tail with their neighbours (pto-isa: only the first
+  // of a stream pays them); dependent ones wait for the whole of the one before.
   return {body, static_cast<double>(v.head + v.tail)};
 }
 
 // ------------------------------------------------------------------------------- other pipes
-// Bytes per cycle and core. L1 to L0A and L0B, L0C to L1: platform ini (256, 128, 128); pto-isa has
-// the first two as 441 and 220.5 GiB/s at 1.85 GHz, which is the same. The rest: pto-isa.
+// Bytes per cycle and core. L1 to L0A and L0B: pto-isa, 441 and 220.5 GiB/s at 1.85 GHz (the
+// platform ini has twice that, which its own matmul sample does not reach). The rest: pto-isa.
 double chipPath(Mem src, Mem dst) {
   if (src == Mem::L1 && dst == Mem::L0A) return 256;
   if (src == Mem::L1 && dst == Mem::L0B) return 128;
   if (src == Mem::L0C) return 128;
   if (src == Mem::UB && dst == Mem::UB) return 256;
-  if (src == Mem::UB || dst == Mem::UB) return 128;       // UB and L1 (950): not published
+  if (src == Mem::UB || dst == Mem::UB) return 128;  // UB and L1 (950): not published
   if (dst == Mem::BT || dst == Mem::FB) return 32 * 1.073741824 / 1.85;  // 32 GiB/s at 1.85 GHz
-  if (dst == Mem::L1) return 32 * 1.073741824 / 1.85;     // filling L1 with a constant
+  if (dst == Mem::L1) return 32 * 1.073741824 / 1.85;  // filling L1 with a constant
   if (dst == Mem::L0A) return 256;
   return 128;
 }
-// Start of an on-chip transfer: sample matmul_basic_api_high_performance spends 427 cycles of MTE1 on
-// a pair that moves 320 cycles' worth of bytes.
+// Start of an on-chip transfer: sample matmul_basic_api_high_performance spends 427 cycles of MTE1
+// on a pair that moves 320 cycles' worth of bytes.
 constexpr double kMte1Latency = 50;
-// mad: 6 cycles and one per 16 x 16 x 32-byte step, two for float (pto-isa); the same sample reaches
-// 98% of that for 512 steps each.
+// mad: 6 cycles and one per 16 x 16 x 32-byte step, two for float (pto-isa); the same sample
+// reaches 98% of that for 512 steps each.
 constexpr double kMadHead = 6;
 
-// GM paths, bytes per cycle and core without contention: GM to UB 100.9 GiB/s, UB to GM 188.46 GiB/s
-// (pto-isa, at 1.85 GHz); GM to L1: the ini's L2 read rate (data_copy reaches 113 on hits); L0C to
-// GM: the ini's L2 write rate (sample matmul_high_performance, cases 4 to 7: 74 with its starts).
+// GM paths, bytes per cycle and core without contention: GM to UB 100.9 GiB/s, UB to GM 188.46
+// GiB/s (pto-isa, at 1.85 GHz); GM to L1: the ini's L2 read rate (data_copy reaches 113 on hits);
+// L0C to GM: the ini's L2 write rate (sample matmul_high_performance, cases 4 to 7: 74 with its
+// starts).
 double gmPath(const TraceEvent& e) {
   if (e.src == Mem::L0C) return 86;
   if (e.dst == Mem::GM) return e.src == Mem::L1 ? 32 * 1.073741824 / 1.85 : 109.4;
   return e.dst == Mem::UB ? 58.6 : 110;
 }
-// Sample data_copy, UB scenario 1: 20.6 cycles per DataCopyPad of 128 bytes.
-constexpr double kGmIssue = 17;
-// Sample add_high_performance, case 1 (one core, 8 KB copies, nothing overlapped): 701 cycles for the
-// two reads and 295 for the write, less issue and bytes / bandwidth.
+// Sample add_high_performance, case 1 (one core, 8 KB copies, nothing overlapped): 701 cycles for
+// the two reads and 295 for the write, less issue and bytes / bandwidth.
 constexpr double kMissLatency = 385;
 constexpr double kWriteLatency = 202;
 // pto-isa's fit for GM to UB: 30643 bytes / 247 GiB/s; its kernels run on data in L2.
 constexpr double kHitLatency = 214;
-// A line of 512 bytes covered in part costs the pipe this many bytes more: accesses aligned to 32 bytes
-// fall to 70% at worst (PERF, GM addresses).
+// A line of 512 bytes covered in part costs the pipe this many bytes more: accesses aligned to 32
+// bytes fall to 70% at worst (PERF, GM addresses).
 constexpr double kPartialLine = 110;
-// ND to NZ, cycles per row: data_copy, L1 scenarios 1 (rows of 128 bytes, three of four hit: 5.33) and
-// 7 (all miss: 7.9).
+// ND to NZ: cycles per row and bytes per cycle, from data_copy, L1 scenario 5 (rows of 2 KB in L2:
+// 113 bytes a cycle) and matmul_basic_api_high_performance (rows of 512 and 1024 bytes: 82). Short
+// rows: data_copy, L1 scenarios 1 (128 bytes, three of four hit: 5.33 cycles a row) and 7 (all
+// miss: 7.9).
+constexpr double kNzRow = 2.3;
+constexpr double kNzPath = 117;
 constexpr double kNzRowHit = 4.5;
 constexpr double kNzRowMiss = 7.9;
 
 // Scalar accesses. UB: sample add_high_performance, case 0: 34 cycles per element with two reads, a
 // write and the loop. The data cache is counted by the replay; this is its miss.
 constexpr double kScalarUb = 10;
-constexpr double kDcci = 100;  // assumed
+// A scalar access of GM whose address is not in the trace: as 32-bit words in sequence, one miss of
+// the data cache and 15 hits in a line of 64 bytes. Assumed.
+constexpr double kScalarGm = (kMissLatency + 15 * kScalarUb) / 16;
+constexpr double kDcci = 100;     // assumed
 constexpr double kMessage = 500;  // assumed
 
 }  // namespace
@@ -194,13 +237,13 @@ bool knownMnemonic(const char* mnemonic) {
   return false;
 }
 
-double gmPipeCycles(const TraceEvent& e, const Traffic& t) {
-  double cycles = kGmIssue + (static_cast<double>(e.bytes) + kPartialLine * t.partialLines) / gmPath(e);
-  if (e.dst == Mem::L1 && std::strstr(e.mnemonic, "2nz") != nullptr) {
-    const double rows = kGmIssue + kNzRowHit * (t.rows - t.missRows) + kNzRowMiss * t.missRows;
-    cycles = std::max(cycles, rows);
-  }
-  return cycles;
+double gmPipeCycles(const TraceEvent& e, const Traffic& t, const Chip& chip) {
+  const double bytes = static_cast<double>(e.bytes) + kPartialLine * t.partialLines;
+  if (e.dst != Mem::L1 || std::strstr(e.mnemonic, "2nz") == nullptr)
+    return chip.gmIssueCycles + bytes / gmPath(e);
+  const double least = kNzRowHit * (t.rows - t.missRows) + kNzRowMiss * t.missRows;
+  return chip.gmIssueCycles +
+         std::max(least, kNzRow * t.rows + static_cast<double>(e.bytes) / kNzPath);
 }
 
 double gmLatency(const TraceEvent& e, const Traffic& t) {
@@ -220,7 +263,11 @@ Cost localCost(const TraceEvent& e, const Chip& chip) {
       return {kMadHead + static_cast<double>(e.repeats) * (half ? 2 : 1), 0};
     }
     case Pipe::S: {
-      if (std::strcmp(e.mnemonic, "scalar_ub") == 0) return {kScalarUb, 0};
+      if (std::strcmp(e.mnemonic, "scalar_ub") == 0 ||
+          std::strcmp(e.mnemonic, "scalar_load") == 0 ||
+          std::strcmp(e.mnemonic, "scalar_store") == 0)
+        return {kScalarUb, 0};
+      if (e.gmAddress == 0 && std::strstr(e.mnemonic, "_gm") != nullptr) return {kScalarGm, 0};
       if (std::strcmp(e.mnemonic, "dcci") == 0) return {kDcci, 0};
       if (std::strcmp(e.mnemonic, "msg") == 0) return {kMessage, 0};
       // The tiling data comes through the data cache in lines of 64 bytes, one miss each at worst;
@@ -256,7 +303,8 @@ Blocks blocksOf(const VecOperand& o, uint32_t repeat, bool one) {
   // Conversions to a wider type read half a repeat.
   if (b.count == 8 && o.blockStride == 1 && o.repeatStride == 4) b.count = 4;
   const uint32_t first = o.address / 32 + repeat * o.repeatStride;
-  for (int i = 0; i < b.count; ++i) b.block[static_cast<size_t>(i)] = first + static_cast<uint32_t>(i) * o.blockStride;
+  for (int i = 0; i < b.count; ++i)
+    b.block[static_cast<size_t>(i)] = first + static_cast<uint32_t>(i) * o.blockStride;
   return b;
 }
 
@@ -287,7 +335,8 @@ double computeBanks(const TraceEvent& e) {
         int same = 0, inPlace = 0;
         for (int i = 0; i < b.count; ++i)
           for (int j = 0; j < out.count; ++j)
-            if (bankOf(b.block[static_cast<size_t>(i)]) == bankOf(out.block[static_cast<size_t>(j)])) {
+            if (bankOf(b.block[static_cast<size_t>(i)]) ==
+                bankOf(out.block[static_cast<size_t>(j)])) {
               ++same;
               inPlace += i == j;
             }
@@ -295,8 +344,8 @@ double computeBanks(const TraceEvent& e) {
         if (same > 0 && inPlace < out.count) readWrite = true;
       }
     }
-    const int worst = std::max<int>(*std::max_element(reads, reads + 16),
-                                    *std::max_element(writes, writes + 16));
+    const int worst =
+        std::max<int>(*std::max_element(reads, reads + 16), *std::max_element(writes, writes + 16));
     total += std::max(1, worst) + (readWrite ? kReadWriteConflict : 0.0);
   }
   return sample == 0 ? 1.0 : total / sample;

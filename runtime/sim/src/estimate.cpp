@@ -1,5 +1,6 @@
-// "Now" of the running core while the kernel still runs: what GetSystemCycle returns. The same costs as
-// the replay, for this core alone: no other cores' traffic, reads of GM as if they missed L2.
+// "Now" of the running core while the kernel still runs: what GetSystemCycle returns. The same
+// costs as the replay, for this core alone: no other cores' traffic, reads of GM as if they missed
+// L2.
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
@@ -46,7 +47,7 @@ struct Running {
           Traffic t;
           t.rows = t.missRows = std::max(1u, e.bursts);
           t.miss = e.bytes;
-          c = {gmPipeCycles(e, t), gmLatency(e, t)};
+          c = {gmPipeCycles(e, t, chip), gmLatency(e, t)};
         } else {
           c = localCost(e, chip);
         }
@@ -76,7 +77,8 @@ uint64_t simCycleEstimate() {
 
 uint64_t simSystemCycle() {
   const Chip& chip = *options().chip;
-  return static_cast<uint64_t>(static_cast<double>(simCycleEstimate()) * chip.counterMhz / chip.mhz);
+  return static_cast<uint64_t>(static_cast<double>(simCycleEstimate()) * chip.counterMhz /
+                               chip.mhz);
 }
 
 }  // namespace ascsim

@@ -22,17 +22,19 @@ struct Description {
 };
 thread_local Description* t_describe = nullptr;
 uint64_t g_tilingKey = 0;
+int g_loading = 0;
+int g_modules = 0;
 KernelMode g_mode = KernelMode::MIX_MODE;
 bool g_direct = false;
 
-std::map<std::string, RegisteredKernel>& registry() {
-  static std::map<std::string, RegisteredKernel> kernels;
+std::deque<RegisteredKernel>& registry() {
+  static auto& kernels = *new std::deque<RegisteredKernel>;  // used after exit; never moves
   return kernels;
 }
 
 // GmAlloc blocks: the host writes them without a copy call.
 std::map<void*, size_t>& directMemory() {
-  static std::map<void*, size_t> blocks;
+  static auto& blocks = *new std::map<void*, size_t>;
   return blocks;
 }
 
@@ -96,25 +98,40 @@ void enqueueLaunch(int64_t blocks, int64_t /*dynamicUb*/, void* stream, Task tas
   enqueue(*s, std::move(op));
 }
 
+void loadingModule(int module) { g_loading = module; }
+int newModule() { return ++g_modules; }
+
 bool addKernel(RegisteredKernel kernel) {
   const Lock lock(hostMutex());
-  registry()[kernel.name] = std::move(kernel);
+  kernel.module = g_loading;
+  registry().push_back(std::move(kernel));
   return true;
 }
 
-const RegisteredKernel* findKernel(const std::string& name) {
-  const auto& kernels = registry();
-  const auto exact = kernels.find(name);
-  if (exact != kernels.end()) return &exact->second;
-  const RegisteredKernel* found = nullptr;  // by the name without its namespaces, if that is unique
-  for (const auto& [full, kernel] : kernels) {
-    if (full.size() > name.size() + 2 &&
-        full.compare(full.size() - name.size() - 2, std::string::npos, "::" + name) == 0) {
-      if (found != nullptr) return nullptr;
-      found = &kernel;
+const RegisteredKernel* findKernel(const std::string& name, int module) {
+  const RegisteredKernel* found = nullptr;
+  for (const RegisteredKernel& kernel : registry()) {  // the newest stays
+    if (kernel.name == name && (module < 0 || kernel.module == module)) found = &kernel;
+  }
+  if (found != nullptr) return found;
+  const std::string tail = "::" + name;
+  for (const RegisteredKernel& kernel : registry()) {
+    if (module >= 0 && kernel.module != module) continue;
+    if (kernel.name.size() <= tail.size() ||
+        kernel.name.compare(kernel.name.size() - tail.size(), std::string::npos, tail) != 0) {
+      continue;
     }
+    if (found != nullptr && found->name != kernel.name) return nullptr;  // in several namespaces
+    found = &kernel;
   }
   return found;
+}
+
+extern "C" void ascsim_reload_options();
+
+bool defaultChip(const char* name) {
+  if (setenv("XC_SIM_CHIP", name, 0) == 0) ascsim_reload_options();
+  return true;
 }
 
 namespace {
@@ -185,32 +202,37 @@ uint32_t launchNamed(const char* name, int64_t blocks, void* stream,
   const RegisteredKernel* kernel = findKernel(name);
   if (kernel == nullptr) {
     std::string known;
-    for (const auto& [other, unused] : registry()) known += (known.empty() ? "" : ", ") + other;
+    for (const RegisteredKernel& k : registry()) known += (known.empty() ? "" : ", ") + k.name;
     return static_cast<uint32_t>(refuse(
         ACL_ERROR_RT_PARAM_INVALID, "launch", "no kernel %s in this program; it has: %s", name,
         known.empty() ? "none" : known.c_str()));
   }
-  if (kernel->params.size() != args.size()) {
+  return launchRegistered(*kernel, blocks, stream, args);
+}
+
+uint32_t launchRegistered(const RegisteredKernel& kernel, int64_t blocks, void* stream,
+                          const std::vector<ArgValue>& args) {
+  if (kernel.params.size() != args.size()) {
     return static_cast<uint32_t>(refuse(ACL_ERROR_RT_PARAM_INVALID, "launch",
-                                        "kernel %s takes %zu arguments, given %zu", name,
-                                        kernel->params.size(), args.size()));
+                                        "kernel %s takes %zu arguments, given %zu",
+                                        kernel.name.c_str(), kernel.params.size(), args.size()));
   }
   auto values = std::make_shared<std::vector<std::string>>();
   Task task;
   for (size_t i = 0; i < args.size(); ++i) {
-    values->push_back(converted(kernel->params[i], args[i]));
+    values->push_back(converted(kernel.params[i], args[i]));
     if (values->back().empty()) {
       return static_cast<uint32_t>(
           refuse(ACL_ERROR_RT_PARAM_INVALID, "launch",
-                 "kernel %s: argument %zu is %s of %zu bytes, the parameter %s of %zu", name, i,
-                 codeName(args[i].code), args[i].size, codeName(kernel->params[i].code),
-                 kernel->params[i].size));
+                 "kernel %s: argument %zu is %s of %zu bytes, the parameter %s of %zu",
+                 kernel.name.c_str(), i, codeName(args[i].code), args[i].size,
+                 codeName(kernel.params[i].code), kernel.params[i].size));
     }
     if (args[i].code == 'p') {
       task.pointers.push_back(*static_cast<const void* const*>(args[i].data));
     }
   }
-  task.body = [call = kernel->call, values] {
+  task.body = [call = kernel.call, values] {
     std::vector<const void*> raw;
     raw.reserve(values->size());
     for (const std::string& v : *values) raw.push_back(v.data());
@@ -289,11 +311,20 @@ extern "C" {
 
 void ascsim_embed() { ascsim::g_embedded = true; }
 
-const char* ascsim_kernels() {
+int ascsim_begin_module() {
+  const int module = ascsim::newModule();
+  ascsim::loadingModule(module);
+  return module;
+}
+
+void ascsim_end_module() { ascsim::loadingModule(0); }
+
+const char* ascsim_kernels(int module) {
   static std::string text;
   text = "[";
-  for (const auto& [name, kernel] : ascsim::registry()) {
-    text += (text.size() > 1 ? ", " : "") + ("{\"name\": \"" + name + "\", \"params\": [");
+  for (const ascsim::RegisteredKernel& kernel : ascsim::registry()) {
+    if (kernel.module != module) continue;
+    text += (text.size() > 1 ? ", " : "") + ("{\"name\": \"" + kernel.name + "\", \"params\": [");
     for (size_t i = 0; i < kernel.params.size(); ++i) {
       text += (i > 0 ? ", " : "") + ("[\"" + std::string(1, kernel.params[i].code) + "\", " +
                                      std::to_string(kernel.params[i].size) + "]");
@@ -305,17 +336,24 @@ const char* ascsim_kernels() {
 }
 
 // Runs one kernel; codes, sizes and data describe the arguments. Returns an ACL error code.
-int ascsim_launch(const char* name, int64_t blocks, uint64_t tilingKey, size_t count,
+int ascsim_launch(int module, const char* name, int64_t blocks, uint64_t tilingKey, size_t count,
                   const char* codes, const size_t* sizes, const void* const* data) {
   std::vector<ascsim::ArgValue> args;
   for (size_t i = 0; i < count; ++i) args.push_back({codes[i], sizes[i], data[i]});
+  const ascsim::RegisteredKernel* kernel = ascsim::findKernel(name, module);
+  if (kernel == nullptr) return ACL_ERROR_RT_PARAM_INVALID;
   const uint64_t before = ascsim::tilingKey();
   ascsim::setTilingKey(tilingKey);
-  const uint32_t refused = ascsim::launchNamed(name, blocks, nullptr, args);
+  const uint32_t refused = ascsim::launchRegistered(*kernel, blocks, nullptr, args);
   ascsim::setTilingKey(before);
   if (refused != 0) return static_cast<int>(refused);
-  return ascsim::drain(*ascsim::findStream(nullptr));
+  ascsim::Stream& stream = *ascsim::findStream(nullptr);
+  const int result = ascsim::drain(stream);
+  stream.error = 0;
+  return result;
 }
+
+void ascsim_gm_host_read(const void* p, size_t bytes) { ascsim::gmHostRead(p, bytes); }
 
 void ascsim_gm_add(void* p, size_t bytes, int written) {
   ascsim::gmAdd(p, bytes);

@@ -12,7 +12,8 @@ namespace ascsim {
 class L2 {
  public:
   L2(uint64_t bytes, bool wholeLines)
-      : wholeLines_(wholeLines), sets_(std::max<uint64_t>(1, bytes / kLine / kWays)),
+      : wholeLines_(wholeLines),
+        sets_(std::max<uint64_t>(1, bytes / kLine / kWays)),
         tags_(sets_ * kWays, 0) {}
 
   // Runs of `bytes / bursts` bytes, spread evenly over gmSpan, beginning at `address`.
@@ -42,9 +43,9 @@ class L2 {
  private:
   void one(Traffic& t, uint64_t begin, uint64_t bytes, bool write, bool bypass) {
     const uint64_t end = begin + bytes;
-    // Neither end on 32 bytes: every line touched is moved whole, for each of its users anew. Sample
-    // data_copy, optimisation point 2: 5 lines instead of 4 take 1.28 of the time, 2 instead of 1
-    // take 1.97; on the 950 there is no such effect.
+    // Neither end on 32 bytes: every line touched is moved whole, for each of its users anew.
+    // Sample data_copy, optimisation point 2: 5 lines instead of 4 take 1.28 of the time, 2 instead
+    // of 1 take 1.97; on the 950 there is no such effect.
     const bool ragged = wholeLines_ && begin % 32 != 0;
     bool missed = false;
     for (uint64_t l = begin / kLine; l <= (end - 1) / kLine; ++l) {
@@ -78,7 +79,7 @@ class L2 {
 
   // Looks a line up and makes it the most recent of its set.
   bool find(uint64_t l, bool write) {
-    uint32_t* set = &tags_[(l % sets_) * kWays];
+    uint32_t* set = &tags_[setOf(l) * kWays];
     const uint32_t tag = static_cast<uint32_t>(l + 1) & 0x7fffffffu;
     for (int w = 0; w < kWays; ++w)
       if ((set[w] & 0x7fffffffu) == tag) {
@@ -92,12 +93,15 @@ class L2 {
 
   bool line(Traffic& t, uint64_t l, bool write) {
     if (find(l, write)) return true;
-    uint32_t* set = &tags_[(l % sets_) * kWays];
+    uint32_t* set = &tags_[setOf(l) * kWays];
     if ((set[kWays - 1] & kDirty) != 0) t.writeBack += kLine;
     for (int k = kWays - 1; k > 0; --k) set[k] = set[k - 1];
     set[0] = (static_cast<uint32_t>(l + 1) & 0x7fffffffu) | (write ? kDirty : 0);
     return false;
   }
+
+  // Hashed, as hardware does: rows of a matrix would otherwise meet in few sets.
+  uint64_t setOf(uint64_t l) const { return (l * 0x9e3779b97f4a7c15ull >> 20) % sets_; }
 
   static constexpr uint32_t kDirty = 0x80000000u;
   bool wholeLines_;

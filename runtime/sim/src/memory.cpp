@@ -304,7 +304,7 @@ void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, 
   Core& c = core_;
   const int p = static_cast<int>(pipe_);
   const uint64_t serial = c.run->serial & 0x1fff;
-  const bool atomic = atomic_ && write;
+  const bool atomic = atomic_;  // its reads commute too: they are part of the same update
   const uint64_t epoch = packEpoch(c.run->serial, c.index, pipe_, c.counter[p], atomic);
   const bool races = checking(kRace);
   const bool wantsInit = wantInit && checking(kInit);

@@ -1,8 +1,8 @@
-// GM transfers in flight: they share HBM and L2 as fluids. Every transfer would take `alone` cycles by
-// itself; the ones that read HBM slow down together when more is asked for than HBM gives, all of them
-// when L2 is short, and those of one 512-byte line past L2 among themselves. Within such a class all
-// progress at one rate, so a class keeps one virtual clock and a heap of finishing times on it: cheap,
-// and independent of the order in which equal times are handled.
+// GM transfers in flight: they share HBM and L2 as fluids. Every transfer would take `alone` cycles
+// by itself; the ones that read HBM slow down together when more is asked for than HBM gives, all
+// of them when L2 is short, and those of one 512-byte line past L2 among themselves. Within such a
+// class all progress at one rate, so a class keeps one virtual clock and a heap of finishing times
+// on it: cheap, and independent of the order in which equal times are handled.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -19,8 +19,8 @@ class Fluid {
   Fluid(double hbm, double l2, double sameLine) : hbm_(hbm), l2_(l2), sameLine_(sameLine) {}
 
   // hbm, l2: bytes asked of them; key: 0, or the line that all in the class share.
-  void start(double now, int who, double alone, double hbm, double l2, bool needsHbm,
-             uint64_t key, double keyBytes) {
+  void start(double now, int who, double alone, double hbm, double l2, bool needsHbm, uint64_t key,
+             double keyBytes) {
     advance(now);
     Class& c = key != 0 ? keyed_[key] : plain_[needsHbm ? 1 : 0];
     if (c.running.empty()) c.clock = c.keyDemand = 0;

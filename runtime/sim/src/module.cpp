@@ -35,7 +35,7 @@ struct Program {
 };
 
 std::set<Program*>& programs() {
-  static std::set<Program*> all;
+  static auto& all = *new std::set<Program*>;
   return all;
 }
 
@@ -64,12 +64,15 @@ std::string readFile(const std::string& path) {
 }
 
 aclError openLibrary(const char* api, const std::string& path, aclrtBinHandle* handle) {
+  const int module = newModule();
+  loadingModule(module);
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // registers its kernels
+  loadingModule(0);
   if (library == nullptr) {
     return refuse(ACL_ERROR_INVALID_FILE, api,
                   "not a kernel library that xcompile simcc -shared built: %s", dlerror());
   }
-  *handle = library;
+  *handle = new int(module);  // as the library, it stays
   return ACL_SUCCESS;
 }
 
@@ -86,7 +89,7 @@ aclError launchValues(const char* api, aclrtFuncHandle function, uint32_t blocks
     }
     args.push_back({kernel->params[i].code, kernel->params[i].size, values[i]});
   }
-  return static_cast<aclError>(launchNamed(kernel->name.c_str(), blocks, stream, args));
+  return static_cast<aclError>(launchRegistered(*kernel, blocks, stream, args));
 }
 
 // Arguments that follow one another in one block, each at a multiple of its size.
@@ -188,12 +191,13 @@ aclError aclrtBinaryUnLoad(aclrtBinHandle handle) {
                            : refuse(ACL_ERROR_INVALID_PARAM, "aclrtBinaryUnLoad", "the handle is null");
 }
 
-aclError aclrtBinaryGetFunction(const aclrtBinHandle, const char* name, aclrtFuncHandle* function) {
+aclError aclrtBinaryGetFunction(const aclrtBinHandle handle, const char* name,
+                                aclrtFuncHandle* function) {
   const Lock lock(hostMutex());
-  if (name == nullptr || function == nullptr) {
+  if (handle == nullptr || name == nullptr || function == nullptr) {
     return refuse(ACL_ERROR_INVALID_PARAM, "aclrtBinaryGetFunction", "a null argument");
   }
-  const RegisteredKernel* kernel = findKernel(name);
+  const RegisteredKernel* kernel = findKernel(name, *static_cast<int*>(handle));
   if (kernel == nullptr) {
     return refuse(ACL_ERROR_RT_PARAM_INVALID, "aclrtBinaryGetFunction", "no kernel %s", name);
   }

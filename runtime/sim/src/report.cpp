@@ -31,9 +31,7 @@ std::string number(double v) {
   return text;
 }
 
-std::string field(const char* name, double v) {
-  return jsonText(name) + ": " + number(v);
-}
+std::string field(const char* name, double v) { return jsonText(name) + ": " + number(v); }
 
 std::string stallName(int s) {
   if (s == kStallCross) return "other core";
@@ -42,7 +40,8 @@ std::string stallName(int s) {
 }
 
 std::string kindJson(const KindReport& k) {
-  std::string out = "{" + field("cores", k.cores) + ", \"busy\": {";
+  std::string out = "{" + field("cores", k.cores) + ", " +
+                    field("cycles", k.cores > 0 ? k.total / k.cores : 0) + ", \"busy\": {";
   std::string stalls, counts;
   bool first = true;
   for (size_t p = 0; p < kPipes; ++p) {
@@ -56,8 +55,8 @@ std::string kindJson(const KindReport& k) {
     bool inner = true;
     for (size_t s = 0; s < kStalls; ++s) {
       if (k.stall[p][s] < 1) continue;
-      stalls += (inner ? "" : ", ") +
-                field(stallName(static_cast<int>(s)).c_str(), k.total > 0 ? k.stall[p][s] / k.total : 0);
+      stalls += (inner ? "" : ", ") + field(stallName(static_cast<int>(s)).c_str(),
+                                            k.total > 0 ? k.stall[p][s] / k.total : 0);
       inner = false;
     }
     stalls += "}";
@@ -121,8 +120,9 @@ std::string launchJson(const LaunchReport& r) {
 
 void printTable(FILE* to) {
   const State& s = state();
-  std::fprintf(to, "[ascsim] modelled time of %zu launch(es): %.2f us (a model: compare, do not quote)\n",
-               s.launches.size() + s.dropped, s.us);
+  std::fprintf(
+      to, "[ascsim] modelled time of %zu launch(es): %.2f us (a model: compare, do not quote)\n",
+      s.launches.size() + s.dropped, s.us);
   for (const LaunchReport& r : s.launches) {
     std::fprintf(to, "  %s: %.2f us, %.0f cycles, %u blocks in %d wave(s)\n", r.name.c_str(), r.us,
                  r.cycles, r.blocks, r.waves);
@@ -207,9 +207,9 @@ void addReport(LaunchReport&& r, double mhz) {
 
 std::string simReportJson() {
   const State& s = state();
-  std::string out = "{\"chip\": " + jsonText(options().chip->name) + ", " + field("mhz", s.mhz) + ", " +
-                    field("us", s.us) + ", " + field("dropped", static_cast<double>(s.dropped)) +
-                    ", \"unknown\": [";
+  std::string out = "{\"chip\": " + jsonText(options().chip->name) + ", " + field("mhz", s.mhz) +
+                    ", " + field("us", s.us) + ", " +
+                    field("dropped", static_cast<double>(s.dropped)) + ", \"unknown\": [";
   for (const std::string& u : s.unknown)
     out += (&u == &*s.unknown.begin() ? "" : ", ") + jsonText(u);
   out += "], \"launches\": [";

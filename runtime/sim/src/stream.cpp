@@ -29,7 +29,7 @@ struct State {
 };
 
 State& state() {
-  static State s;
+  static State& s = *new State;  // asked at the very end of the process
   return s;
 }
 
@@ -126,7 +126,7 @@ int drainUntil(Stream& s, const std::function<bool()>& done) {
 }  // namespace
 
 std::recursive_mutex& hostMutex() {
-  static std::recursive_mutex m;
+  static auto& m = *new std::recursive_mutex;
   return m;
 }
 

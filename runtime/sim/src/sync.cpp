@@ -226,6 +226,54 @@ void syncAllCores(int kind) {
   for (const uint64_t t : tokens) append(Ev::Wait, Pipe::S, t);
 }
 
+HandOver handOver(uint32_t pipes) {
+  Core& me = core();
+  Clock all;
+  for (int p = 0; p < kPipes; ++p) all.join(snapshot(me, static_cast<Pipe>(p)));
+  auto remote = all.remote ? std::make_shared<std::vector<uint32_t>>(*all.remote)
+                           : std::make_shared<std::vector<uint32_t>>(me.run->cores.size() * kPipes, 0u);
+  for (int q = 0; q < kPipes; ++q) {
+    uint32_t& v = (*remote)[static_cast<size_t>(me.index * kPipes + q)];
+    v = std::max(v, all.own[q]);
+  }
+  HandOver out;
+  out.clock.remote = std::move(remote);
+  for (int p = 0; p < kPipes; ++p)
+    if ((pipes >> p & 1) != 0 && hasPipe(me, static_cast<Pipe>(p))) {
+      out.tokens.push_back(newToken());
+      append(Ev::Set, static_cast<Pipe>(p), out.tokens.back());
+    }
+  return out;
+}
+
+void takeOver(const HandOver& from, Pipe pipe) {
+  core().clocks[at(pipe)].join(from.clock);
+  for (const uint64_t t : from.tokens) append(Ev::Wait, pipe, t);
+}
+
+AsCube::AsCube() {
+  Core& me = core();
+  if (me.aic) return;
+  Core& cube = aicOfGroup();
+  const HandOver message = handOver(1u << at(Pipe::S) | 1u << at(Pipe::MTE3));
+  cube.api = me.api;
+  cube.loc = me.loc;
+  cube.site = me.site;
+  ++cube.apiDepth;
+  vector_ = &me;
+  g_core = &cube;
+  takeOver(message, Pipe::S);
+  // All its earlier work is behind the message too: the server handles one at a time.
+  Clock& s = cube.clocks[at(Pipe::S)];
+  for (int p = 0; p < kPipes; ++p) s.join(snapshot(cube, static_cast<Pipe>(p)));
+}
+
+AsCube::~AsCube() {
+  if (vector_ == nullptr) return;
+  --g_core->apiDepth;
+  g_core = vector_;
+}
+
 void orderWith(Core& other) {
   Core& me = core();
   pipeBarrier(Pipe::Count);

@@ -1,88 +1,23 @@
 // The cycle model: replays the streams of all cores of a launch.
 //
-// Every pipe and the dispatching scalar unit run ahead on their own as far as what they need is known
-// (queue places, flags): their times depend on nothing else. Only transfers from and to GM are handled
-// in the order of global time, since they share L2 and HBM. What happens at time t only causes things
-// at t or later, so this gives the same as a simulation cycle by cycle.
+// Every pipe and the dispatching scalar unit run ahead on their own as far as what they need is
+// known (queue places, flags): their times depend on nothing else. Only transfers from and to GM
+// are handled in the order of global time, since they share L2 and HBM. What happens at time t only
+// causes things at t or later, so this gives the same as a simulation cycle by cycle.
 #include <algorithm>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <queue>
-#include <unordered_map>
 
 #include "costs.h"
 #include "l2.h"
 #include "memsys.h"
+#include "replay.h"
 #include "report.h"
 
 namespace ascsim {
 namespace {
-
-constexpr int kS = static_cast<int>(Pipe::S);
-constexpr double kUnknown = -1;
-
-struct Entry {
-  uint32_t event;
-  double at;  // when it was dispatched
-};
-
-struct PipeState {
-  Entry queue[kQueueDepth];
-  double popped[kQueueDepth] = {};  // when the last entries left the queue
-  uint32_t head = 0, count = 0;
-  uint64_t pushes = 0, pops = 0;
-  double free = 0;     // the next instruction may start
-  double done = 0;     // everything so far is complete
-  double covered = 0;  // until when busy time has been counted
-  bool moving = false;           // a GM transfer is pending or in flight
-  uint64_t waits = 0;            // token, 0 = none
-  double began = 0, ends = 0;    // of the transfer in flight
-  Traffic traffic;
-};
-
-struct CoreState {
-  const Core* core = nullptr;
-  const std::vector<TraceEvent>* trace = nullptr;
-  size_t next = 0;
-  double now = 0;       // the scalar unit
-  double began = 0;
-  uint64_t waits = 0;   // token the scalar unit waits for
-  int group = 0;
-  bool started = false, finished = false;
-  PipeState pipes[kPipes];
-  uint64_t dcache[256] = {};  // lines of 64 bytes: 16 KB, direct mapped (assumed)
-};
-
-struct Token {
-  double time = kUnknown;
-  int core = -1;
-  uint8_t pipe = 0;
-  int waiter = -1;  // first of a list of core * kPipes + pipe
-};
-
-// What the host's addresses mean to L2: allocations in the order in which kernels first touch them,
-// so that the result does not depend on where the host put them.
-class Addresses {
- public:
-  uint64_t map(uint64_t address) {
-    if (address >= lastBase_ && address < lastEnd_) return lastVirtual_ + (address - lastBase_);
-    const Gm* g = gmOf(reinterpret_cast<const void*>(address));
-    if (g == nullptr) return address & 0xffffffffull;
-    lastBase_ = reinterpret_cast<uint64_t>(g->base);
-    lastEnd_ = lastBase_ + g->bytes;
-    auto [it, fresh] = bases_.try_emplace({lastBase_, g->bytes}, next_);
-    if (fresh) next_ += (g->bytes + 2 * kLine - 1) / kLine * kLine;
-    lastVirtual_ = it->second;
-    return lastVirtual_ + (address - lastBase_);
-  }
-  void forgetLast() { lastBase_ = lastEnd_ = 0; }
-
- private:
-  std::map<std::pair<uint64_t, size_t>, uint64_t> bases_;
-  uint64_t next_ = kLine;
-  uint64_t lastBase_ = 0, lastEnd_ = 0, lastVirtual_ = 0;
-};
 
 struct Memory {
   const Chip* chip = nullptr;
@@ -94,7 +29,8 @@ Memory g_memory;
 class Replay {
  public:
   explicit Replay(const KernelRun& run)
-      : run_(run), chip_(*options().chip),
+      : run_(run),
+        chip_(*options().chip),
         fluid_(chip_.hbmGBs * 1e3 / chip_.mhz, chip_.l2GBs * 1e3 / chip_.mhz,
                kSameAddressBytesPerCycle) {
     if (g_memory.chip != &chip_) {
@@ -164,7 +100,8 @@ void Replay::prepare() {
     c.core = run_.cores[static_cast<size_t>(i)].get();
     c.trace = &c.core->trace;
     c.group = c.core->block;
-    if (static_cast<size_t>(c.group) >= groups_.size()) groups_.resize(static_cast<size_t>(c.group) + 1);
+    if (static_cast<size_t>(c.group) >= groups_.size())
+      groups_.resize(static_cast<size_t>(c.group) + 1);
     groups_[static_cast<size_t>(c.group)].push_back(i);
     for (const TraceEvent& e : *c.trace) {
       if (e.token != 0) {
@@ -211,8 +148,8 @@ void Replay::signal(uint64_t token, double time, int core, int pipe) {
 void Replay::slice(int core, int pipe, const TraceEvent& e, double start, double length,
                    bool waiting) {
   if (!tracing() || (waiting && length < 1)) return;
-  traceSlice({traceIndex(), static_cast<uint16_t>(core), static_cast<uint8_t>(pipe), waiting, e.site,
-              e.bytes, start, length, e.mnemonic});
+  traceSlice({traceIndex(), static_cast<uint16_t>(core), static_cast<uint8_t>(pipe), waiting,
+              e.site, e.bytes, start, length, e.mnemonic});
 }
 
 void Replay::account(int core, int pipe, const TraceEvent& e, double start, double complete) {
@@ -257,8 +194,8 @@ bool Replay::dispatch(int core) {
         }
         const double at = waitTime(t, core);
         if (at > c.now) {
-          report_.kind[c.core->aic ? 1 : 0].stall[kS][static_cast<size_t>(
-              t.core == core ? t.pipe : kStallCross)] += at - c.now;
+          report_.kind[c.core->aic ? 1 : 0]
+              .stall[kS][static_cast<size_t>(t.core == core ? t.pipe : kStallCross)] += at - c.now;
           slice(core, kS, e, c.now, at - c.now, true);
         }
         c.now = std::max(c.now, at) + kDispatchSync;
@@ -298,7 +235,7 @@ bool Replay::runPipe(int core, int pipe) {
   auto& stall = k.stall[static_cast<size_t>(pipe)];
   bool progress = false;
   while (p.count != 0 && !p.moving && p.waits == 0) {
-    const Entry entry = p.queue[p.head];
+    const QueueEntry entry = p.queue[p.head];
     const TraceEvent& e = (*c.trace)[entry.event];
     if (entry.at > p.free) {
       stall[kStallDispatch] += std::max(0.0, entry.at - std::max(p.free, p.done));
@@ -382,14 +319,22 @@ void Replay::begin(double now, int who) {
   const Traffic t = g_memory.l2->access(e, address);
   p.traffic = t;
   p.began = now;
-  const double alone = gmPipeCycles(e, t);
-  const double write = e.dst == Mem::GM ? chip_.l2ReadBytesPerCycle / chip_.l2WriteBytesPerCycle : 1;
-  const double hbm = static_cast<double>(t.miss + t.hbmExtra) +
-                     kWriteBackCost * static_cast<double>(t.writeBack);
+  const double alone = gmPipeCycles(e, t, chip_);
+  const double write =
+      e.dst == Mem::GM ? chip_.l2ReadBytesPerCycle / chip_.l2WriteBytesPerCycle : 1;
+  const double hbm =
+      static_cast<double>(t.miss + t.hbmExtra) + kWriteBackCost * static_cast<double>(t.writeBack);
   const double l2 = e.l2Hint != 0 ? 0 : static_cast<double>(e.bytes) * write;
-  // Serial service of one line: past L2, and atomics.
+  // Served one by one: what several cores do to one place past L2, and atomics.
   const bool serial = (e.l2Hint != 0 || e.atomic) && e.bytes != 0;
-  const uint64_t key = serial ? address / kLine + 1 : 0;
+  uint64_t key = 0;
+  if (serial) {
+    // The place: the aligned power of two that the span fills, at least a line. Tiles of one block
+    // of rows share it, since cores that work on it in turns meet there.
+    int bits = 9;
+    while ((1ull << bits) < std::max(e.gmSpan, e.bytes)) ++bits;
+    key = (address >> bits << 6) + static_cast<uint64_t>(bits);
+  }
   fluid_.start(now, who, alone, hbm, l2, hbm > 0.1 * static_cast<double>(e.bytes), key,
                serial ? static_cast<double>(e.bytes) : 0);
   report_.l2Hit += t.hit;
@@ -446,7 +391,10 @@ LaunchReport Replay::go() {
   const int slots = vectors ? chip_.aiv : chip_.aic;
   const int groups = static_cast<int>(groups_.size());
   const int coresPerGroup = mixed ? (run_.launch.kind == KernelKind::Mix12 ? 3 : 2) : 1;
-  while (nextGroup_ < groups && nextGroup_ < slots) startGroup(nextGroup_++, 0);
+  while (nextGroup_ < groups && nextGroup_ < slots) {
+    const int g = nextGroup_++;
+    startGroup(g, g * kStartStagger);
+  }
   double last = 0;
   int left = groups;
   while (left > 0) {

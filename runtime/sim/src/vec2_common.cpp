@@ -50,8 +50,8 @@ Lanes lanesForCount(bool isSetMask, int64_t count, uint32_t elementBytes) {
 
 void needArch(int npuArch, const char* instead) {
   if (options().chip->npuArch == npuArch) return;
-  fail(kChip, "%s does not have this call: it needs an __NPU_ARCH__ of %d; %s", options().chip->name,
-       npuArch, instead);
+  fail(kChip, "%s does not have this call: it needs an __NPU_ARCH__ of %d; %s",
+       options().chip->name, npuArch, instead);
 }
 
 void checkAligned(const Place& p, uint32_t alignment, const char* what) {

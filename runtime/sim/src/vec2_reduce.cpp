@@ -1,6 +1,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "ascsim/vec_core.h"
 #include "ascsim/vec_reduce.h"
 
 namespace ascsim {
@@ -33,10 +34,16 @@ uint64_t bitsOf(float v) {
   return bits;
 }
 
+// A result rounded to the type. In saturation mode (half only) it is finite, and NaN becomes 0.
 template <class T>
-float roundTo(float v) {
-  if constexpr (std::is_same_v<T, half>) return static_cast<float>(half(v));
-  else return v;
+float roundTo(float v, bool saturate) {
+  if constexpr (std::is_same_v<T, half>) {
+    const float h = static_cast<float>(half(v));
+    if (!saturate || std::isfinite(h)) return h;
+    return std::isnan(h) ? 0.0f : std::copysign(65504.0f, h);
+  } else {
+    return v;
+  }
 }
 
 template <class T>
@@ -59,10 +66,11 @@ void load(Line& line, const Operand& src, const uint8_t* base, const Lanes& l, u
   }
 }
 
-// Neighbours are added first, then the sums of neighbours: a binary tree over the lane numbers, each
-// sum rounded to the type. Lanes without a value leave the others unchanged (-0 is neutral).
+// Neighbours are added first, then the sums of neighbours: a binary tree over the lane numbers,
+// each sum rounded to the type. Lanes without a value leave the others unchanged (-0 is neutral).
 template <class T>
 float treeSum(const Line& line, uint32_t lanes) {
+  const bool saturate = saturatesFloat();
   float v[kMaxLanes];
   if (line.n == lanes) {
     std::copy(line.value, line.value + lanes, v);
@@ -71,11 +79,12 @@ float treeSum(const Line& line, uint32_t lanes) {
     for (uint32_t i = 0; i < line.n; ++i) v[line.lane[i] % lanes] = line.value[i];
   }
   for (uint32_t n = lanes; n > 1; n /= 2)
-    for (uint32_t i = 0; i < n / 2; ++i) v[i] = roundTo<T>(v[2 * i] + v[2 * i + 1]);
+    for (uint32_t i = 0; i < n / 2; ++i) v[i] = roundTo<T>(v[2 * i] + v[2 * i + 1], saturate);
   return v[0];
 }
 
-// The position in `line` of the extreme value: the first of equal ones, the first NaN if there is one.
+// The position in `line` of the extreme value: the first of equal ones, the first NaN if there is
+// one.
 uint32_t extreme(ReduceType op, const Line& line) {
   uint32_t best = 0;
   for (uint32_t i = 0; i < line.n; ++i) {
@@ -88,7 +97,8 @@ uint32_t extreme(ReduceType op, const Line& line) {
 
 template <class T>
 float reduceLine(ReduceType op, const Line& line, uint32_t lanes) {
-  return op == ReduceType::SUM ? treeSum<T>(line, lanes) : line.value[extreme(op, line)];
+  return op == ReduceType::SUM ? treeSum<T>(line, lanes)
+                               : roundTo<T>(line.value[extreme(op, line)], saturatesFloat());
 }
 
 const char* mnemonic(ReduceType op, const char* sum, const char* max, const char* min) {
@@ -139,7 +149,8 @@ void repeatImpl(ReduceType op, const ReduceArgs& a, const Lanes& l) {
   Instr i(Pipe::V, mnemonic(op, "vcadd", "vcmax", "vcmin"));
   begin(i, a, src, l, unit);
   const uint64_t step = static_cast<uint64_t>(dstStride(a)) * unit;
-  if (step == unit) i.write(a.dst, 0, static_cast<uint64_t>(l.repeats) * unit);
+  if (step == unit)
+    i.write(a.dst, 0, static_cast<uint64_t>(l.repeats) * unit);
   else
     for (uint32_t r = 0; r < l.repeats; ++r) i.write(a.dst, r * step, unit);
 
@@ -147,6 +158,7 @@ void repeatImpl(ReduceType op, const ReduceArgs& a, const Lanes& l) {
   uint8_t* out = core().ptr(a.dst.mem, a.dst.address);
   Overwritten seen(a.src);
   Line line;
+  const bool saturate = saturatesFloat();
   float best = 0;
   uint64_t bestIndex = 0;
   for (uint32_t r = 0; r < l.repeats; ++r) {
@@ -160,10 +172,11 @@ void repeatImpl(ReduceType op, const ReduceArgs& a, const Lanes& l) {
       continue;
     }
     const uint32_t at = extreme(op, line);
-    const T value(line.value[at]);
+    const T value(roundTo<T>(line.value[at], saturate));
     const uint32_t index = line.lane[at];
     const bool better = op == ReduceType::MAX ? line.value[at] > best : line.value[at] < best;
-    if (r == 0 || (better && !std::isnan(best)) || (std::isnan(line.value[at]) && !std::isnan(best))) {
+    if (r == 0 || (better && !std::isnan(best)) ||
+        (std::isnan(line.value[at]) && !std::isnan(best))) {
       best = line.value[at];
       bestIndex = static_cast<uint64_t>(r) * l.lanes + index;
     }
@@ -173,12 +186,13 @@ void repeatImpl(ReduceType op, const ReduceArgs& a, const Lanes& l) {
     if (onlyIndex) __builtin_memcpy(d, &index, 4);
   }
   if (op != ReduceType::SUM && l.repeats != 0) {
-    setSpr(Spr::MaxMinValue, bitsOf<T>(best));
+    setSpr(Spr::MaxMinValue, bitsOf<T>(roundTo<T>(best, saturate)));
     setSpr(Spr::MaxMinIndex, bestIndex);
   }
 }
 
-// One result per group of lanes: of a block, or of a pair. Groups without an active lane keep theirs.
+// One result per group of lanes: of a block, or of a pair. Groups without an active lane keep
+// theirs.
 template <class T>
 void groupImpl(ReduceType op, const char* name, const ReduceArgs& a, const Lanes& l, uint32_t group,
                uint32_t dstAlign, uint32_t repeatBytes) {
@@ -225,12 +239,14 @@ Lanes slice(const Lanes& l, uint32_t n) {
 
 // The first pass of a whole-tensor reduction over any number of repeats, as many instructions as
 // their 255 repeats need; `unit` is the result of a repeat in bytes.
-void firstPass(ReduceType op, const ReduceArgs& a, const Lanes& one, int64_t repeats, uint32_t unit) {
+void firstPass(ReduceType op, const ReduceArgs& a, const Lanes& one, int64_t repeats,
+               uint32_t unit) {
   ReduceArgs part = a;
   for (int64_t done = 0; done < repeats; done += 255) {
     part.src.address = a.src.address + static_cast<uint64_t>(done * a.srcRepStride) * 32;
     part.dst.address = a.dst.address + static_cast<uint64_t>(done) * unit;
-    reduceRepeat(op, part, slice(one, static_cast<uint32_t>(std::min<int64_t>(255, repeats - done))));
+    reduceRepeat(op, part,
+                 slice(one, static_cast<uint32_t>(std::min<int64_t>(255, repeats - done))));
   }
 }
 
@@ -342,10 +358,10 @@ void maxMinImpl(ReduceType op, const ReduceArgs& args, const Place& work, const 
   const uint32_t written = calIndex ? 2 * size : size;
   i.write(args.dst, 0, written);
   uint8_t* out = core().ptr(args.dst.mem, args.dst.address);
-  const T value(result.value);
+  const T value(roundTo<T>(result.value, saturatesFloat()));
   __builtin_memcpy(out, &value, size);
   if (calIndex) __builtin_memcpy(out + size, &result.index, size);
-  setSpr(Spr::MaxMinValue, bitsOf<T>(result.value));
+  setSpr(Spr::MaxMinValue, bitsOf<T>(static_cast<float>(value)));
   setSpr(Spr::MaxMinIndex, result.index);
 }
 
@@ -361,7 +377,7 @@ void sumCountImpl(const ReduceArgs& a, const Lanes& l) {
   for (uint32_t r = 0; r < l.repeats; ++r) {
     load<T>(line, src, in, l, r, 0, l.lanes);
     const float one = treeSum<T>(line, l.lanes);
-    sum = r == 0 ? one : roundTo<T>(sum + one);
+    sum = r == 0 ? one : roundTo<T>(sum + one, saturatesFloat());
   }
   const T value(sum);
   __builtin_memcpy(core().ptr(a.dst.mem, a.dst.address), &value, sizeof(T));
@@ -372,27 +388,35 @@ void sumCountImpl(const ReduceArgs& a, const Lanes& l) {
 
 void reduceRepeat(ReduceType op, const ReduceArgs& a, const Lanes& l) {
   if (l.repeats == 0) return;
-  if (a.dtype == DType::F16) repeatImpl<half>(op, a, l);
-  else repeatImpl<float>(op, a, l);
+  if (a.dtype == DType::F16)
+    repeatImpl<half>(op, a, l);
+  else
+    repeatImpl<float>(op, a, l);
 }
 
 void reduceBlock(ReduceType op, const ReduceArgs& a, const Lanes& l) {
   if (l.repeats == 0) return;
   const char* name = mnemonic(op, "vcgadd", "vcgmax", "vcgmin");
-  if (a.dtype == DType::F16) groupImpl<half>(op, name, a, l, 16, 16, 16);
-  else groupImpl<float>(op, name, a, l, 8, 32, 32);
+  if (a.dtype == DType::F16)
+    groupImpl<half>(op, name, a, l, 16, 16, 16);
+  else
+    groupImpl<float>(op, name, a, l, 8, 32, 32);
 }
 
 void reducePair(const ReduceArgs& a, const Lanes& l) {
   if (l.repeats == 0) return;
-  if (a.dtype == DType::F16) groupImpl<half>(ReduceType::SUM, "vcpadd", a, l, 2, 32, 128);
-  else groupImpl<float>(ReduceType::SUM, "vcpadd", a, l, 2, 32, 128);
+  if (a.dtype == DType::F16)
+    groupImpl<half>(ReduceType::SUM, "vcpadd", a, l, 2, 32, 128);
+  else
+    groupImpl<float>(ReduceType::SUM, "vcpadd", a, l, 2, 32, 128);
 }
 
 void reduceSumCount(const ReduceArgs& a, const Lanes& l) {
   if (l.repeats == 0) return;
-  if (a.dtype == DType::F16) sumCountImpl<half>(a, l);
-  else sumCountImpl<float>(a, l);
+  if (a.dtype == DType::F16)
+    sumCountImpl<half>(a, l);
+  else
+    sumCountImpl<float>(a, l);
 }
 
 void reduceSumAll(const ReduceArgs& args, const Place& work, const Lanes& one, int64_t repeats) {
@@ -404,8 +428,10 @@ void reduceSumAll(const ReduceArgs& args, const Place& work, const Lanes& one, i
   // The sums of the repeats go to `work`, then the sums of those in place, until one is left.
   ReduceArgs pass = args;
   pass.dst = work;
-  if (one.counted) reduceRepeat(ReduceType::SUM, pass, one);
-  else firstPass(ReduceType::SUM, pass, one, repeats, size);
+  if (one.counted)
+    reduceRepeat(ReduceType::SUM, pass, one);
+  else
+    firstPass(ReduceType::SUM, pass, one, repeats, size);
   pass.src = work;
   pass.srcRepStride = 8;
   for (int64_t n = repeats; n > 1;) {
@@ -420,8 +446,10 @@ void reduceSumAll(const ReduceArgs& args, const Place& work, const Lanes& one, i
 void reduceMaxMinAll(ReduceType op, const ReduceArgs& args, const Place& work, const Lanes& lanes,
                      int64_t repeats, bool calIndex) {
   if (!anything(lanes, repeats)) return;
-  if (args.dtype == DType::F16) maxMinImpl<half>(op, args, work, lanes, repeats, calIndex);
-  else maxMinImpl<float>(op, args, work, lanes, repeats, calIndex);
+  if (args.dtype == DType::F16)
+    maxMinImpl<half>(op, args, work, lanes, repeats, calIndex);
+  else
+    maxMinImpl<float>(op, args, work, lanes, repeats, calIndex);
 }
 
 }  // namespace ascsim

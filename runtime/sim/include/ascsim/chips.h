@@ -18,6 +18,7 @@ struct Chip {
   double hbmGBs;                           // all cores, GB/s that streaming reads reach
   double l2GBs;                            // all cores, GB/s of L2 read hits
   double counterMhz;                       // GetSystemCycle ticks
+  double gmIssueCycles;                    // per GM transfer, besides its bytes
 };
 
 const Chip* findChip(const char* name);  // nullptr if unknown

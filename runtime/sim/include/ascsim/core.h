@@ -233,6 +233,28 @@ void orderWith(Core& other);
 Core& aicOfGroup();           // the cube core paired with the running core; fails if there is none
 int aivPerGroup();            // 0, 1 or 2
 
+// What a core has done so far, as another one gets to know it: for messages between the two.
+struct HandOver {
+    Clock clock;
+    std::vector<uint64_t> tokens;
+};
+// Everything issued so far; the receiver's time also waits for the pipes named by the bit mask.
+HandOver handOver(uint32_t pipes);
+void takeOver(const HandOver& from, Pipe pipe);  // S: the core's dispatch waits
+
+// Work that a vector core hands to the cube core of its group: the calls of the scope run as that
+// core, behind all that the vector core has issued. On a cube core: nothing.
+class AsCube {
+  public:
+    AsCube();
+    ~AsCube();
+    AsCube(const AsCube&) = delete;
+    AsCube& operator=(const AsCube&) = delete;
+
+  private:
+    Core* vector_ = nullptr;
+};
+
 // ---------------------------------------------------------------------------- on-chip sizes
 uint32_t memSize(Mem mem);
 Mem memOf(AscendC::TPosition position);

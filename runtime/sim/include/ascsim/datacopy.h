@@ -20,21 +20,46 @@ struct Pads {
   uint64_t value = 0;
 };
 
-// The copy engine. `size` is the element's bytes; int4b_t counts as bytes (size 1).
+// The parameter structures whose fields are wider on the 950, as the library takes them.
+struct ExtParams {
+  uint32_t blockCount;
+  uint32_t blockLen;
+  int64_t srcStride;
+  int64_t dstStride;
+  ExtParams(const AscendC::DataCopyExtParams& p)
+      : blockCount(p.blockCount),
+        blockLen(p.blockLen),
+        srcStride(static_cast<int64_t>(p.srcStride)),
+        dstStride(static_cast<int64_t>(p.dstStride)) {}
+};
+struct NdNz {
+  uint64_t ndNum, nValue, dValue, srcNdMatrixStride, srcDValue, dstNzC0Stride, dstNzNStride, dstNzMatrixStride;
+  NdNz(const AscendC::Nd2NzParams& p)
+      : ndNum(p.ndNum),
+        nValue(p.nValue),
+        dValue(p.dValue),
+        srcNdMatrixStride(p.srcNdMatrixStride),
+        srcDValue(p.srcDValue),
+        dstNzC0Stride(p.dstNzC0Stride),
+        dstNzNStride(p.dstNzNStride),
+        dstNzMatrixStride(p.dstNzMatrixStride) {}
+};
+
+// The copy engine. int4b_t counts as bytes.
 void copyCount(const Place& dst, const Place& src, uint64_t bytes, DType type);
 void copyBlocks(const Place& dst, const Place& src, const AscendC::DataCopyParams& p, DType type,
                 DType srcType);
-void copyPadIn(const Place& dst, const Place& src, const AscendC::DataCopyExtParams& p,
+void copyPadIn(const Place& dst, const Place& src, const ExtParams& p,
                const Pads& pads, DType type, bool compact);
-void copyPadOut(const Place& dst, const Place& src, const AscendC::DataCopyExtParams& p, DType type,
+void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType type,
                 bool compact);
-void copyNd2Nz(const Place& dst, const Place& src, const AscendC::Nd2NzParams& p, DType type);
+void copyNd2Nz(const Place& dst, const Place& src, const NdNz& p, DType type);
 void copyDn2Nz(const Place& dst, const Place& src, const AscendC::Dn2NzParams& p, DType type);
 void copyNz2Nd(const Place& dst, const Place& src, const AscendC::Nz2NdParamsFull& p, DType type);
 void copySlices(const Place& dst, const Place& src, const AscendC::SliceInfo* dstSlice,
                 const AscendC::SliceInfo* srcSlice, uint32_t dims, DType type);
-void copyUbToL1Pad(const Place& dst, const Place& src, const AscendC::DataCopyExtParams& p,
-                   const AscendC::Nd2NzParams& nz, DType type);
+void copyUbToL1Pad(const Place& dst, const Place& src, const ExtParams& p,
+                   const NdNz& nz, DType type);
 void checkEnhanced(const AscendC::DataCopyEnhancedParams& p);
 [[noreturn]] void notOnChip(const char* what);
 

@@ -208,6 +208,8 @@ struct Nz2NdParamsFull {
   uint16_t dstNdMatrixStride = 1;
 };
 
+constexpr int32_t K_MAX_DIM = 8;  // of a slice
+
 struct SliceInfo {
   SliceInfo() = default;
   SliceInfo(uint32_t start, uint32_t end, uint32_t strideIn, uint32_t len, uint32_t shape = 0)

@@ -107,13 +107,21 @@ struct ArgValue {
 
 struct RegisteredKernel {
   std::string name;
+  int module;
   std::vector<ParamType> params;
   // Each element points to a value of the parameter's own type.
   std::function<void(const std::vector<const void*>&)> call;
 };
 
+// Two libraries of one process may have kernels of the same name: what is loaded between two calls
+// of loadingModule belongs to that module (0: the program itself).
+void loadingModule(int module);
+int newModule();
 bool addKernel(RegisteredKernel kernel);
-const RegisteredKernel* findKernel(const std::string& name);
+// The newest kernel of that name, of the module if one is given. The namespaces may be left out.
+const RegisteredKernel* findKernel(const std::string& name, int module = -1);
+// Programs that were built for a chip run on it unless XC_SIM_CHIP says otherwise.
+bool defaultChip(const char* name);
 
 template <class T>
 ParamType paramType() {
@@ -134,7 +142,7 @@ void callUnpacked(void (*f)(P...), const std::vector<const void*>& values,
 
 template <class... P>
 bool registerKernel(const char* name, void (*f)(P...)) {
-  return addKernel({name,
+  return addKernel({name, 0,
                     {paramType<std::decay_t<P>>()...},
                     [f](const std::vector<const void*>& values) {
                       callUnpacked(f, values, std::index_sequence_for<P...>{});
@@ -145,6 +153,8 @@ bool registerKernel(const char* name, void (*f)(P...)) {
 // error code; a wrong name, count or type of arguments is reported.
 uint32_t launchNamed(const char* name, int64_t blocks, void* stream,
                      const std::vector<ArgValue>& args);
+uint32_t launchRegistered(const RegisteredKernel& kernel, int64_t blocks, void* stream,
+                          const std::vector<ArgValue>& args);
 
 template <class T>
 ArgValue argValue(const T& v) {

@@ -129,6 +129,11 @@ struct UnaryRepeatParams {
         : dstBlkStride(dstBlk), srcBlkStride(srcBlk), dstRepStride(dstRep), srcRepStride(srcRep)
     {
     }
+    UnaryRepeatParams(uint16_t dstBlk, uint16_t srcBlk, uint8_t dstRep, uint8_t srcRep, bool halfBlockIn)
+        : UnaryRepeatParams(dstBlk, srcBlk, dstRep, srcRep)
+    {
+        halfBlock = halfBlockIn;
+    }
     uint32_t blockNumber = DEFAULT_BLK_NUM;
     uint16_t dstBlkStride = 1;
     uint16_t srcBlkStride = 1;

@@ -194,6 +194,14 @@ class LocalTensor {
         bytes_ = static_cast<uint32_t>(limit_) - address;
     }
 
+    // dst = src0 + src1 and the like, over the whole tensor.
+    template <class E, class = typename E::AscsimExpression>
+    LocalTensor& operator=(const E& expression)
+    {
+        expression.assignTo(*this);
+        return *this;
+    }
+
     const __ubuf__ PrimType* GetPhyAddr() const { return GetPhyAddr(0); }
     __ubuf__ PrimType* GetPhyAddr(uint32_t offset) const
     {

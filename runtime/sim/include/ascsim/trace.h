@@ -24,6 +24,7 @@
 //     reduction    vcadd vcmax vcmin (whole repeat) vcgadd vcgmax vcgmin (per block) vcpadd (pairs)
 //     sorting      vbitsort (Sort32; repeats of 32 elements) vmrgsort4 (repeats = elements out)
 //                  vextract vconcat (region proposals; repeats of 16)
+//     shuffling    vintlv vdintlv (Interleave, DeInterleave)
 //   High-level calls (SoftMax, LayerNorm, TopK ...): one Instr per instruction they would be made of;
 //   if that is not modelled, a single Instr "vmacro" with repeats = sum over the passes it would make.
 // Cube (Pipe::M): "mad", repeats = ceil(m/16) * ceil(k/(32/size)) * ceil(n/16), dtype of A (I4: 64 per
@@ -36,9 +37,9 @@
 //     mte_ub_ub mte_l1_gm mte_l1_ub mte_l1_l0a mte_l1_l0b mte_l1_bt mte_l1_fb
 //     "..._t" (mte_l1_l0a_t, mte_l1_l0b_t): transposing LoadData; "..._3d": LoadData 3D (img2col)
 //     fix_l0c_gm fix_l0c_l1 fix_l0c_ub; "fill_l1", "fill_l0a", "fill_l0b" (InitConstValue)
-// Scalar unit (Pipe::S): "scalar" (1 cycle each unless `cycles` says more), "scalar_ub" (GetValue,
-//   SetValue on UB), "scalar_gm" (GM through the data cache; set src or dst = GM, gmAddress, bytes),
-//   "dcci", "set_mask", "set_spr", "tiling" (copy of the tiling data; bytes), "msg" (to another core).
+// Scalar unit (Pipe::S): "scalar" (1 cycle each unless `cycles` says more), "scalar_load" and
+//   "scalar_store" (GetValue, SetValue on UB), "scalar_load_gm", "scalar_store_gm", "scalar_gm" (GM
+//   through the data cache; set src or dst = GM, gmAddress, bytes: without them an average), "dcci", "set_mask", "set_spr", "tiling" (copy of the tiling data; bytes), "msg" (to another core).
 // Unknown mnemonics cost like the pipe's default and are listed once in the report.
 // `cycles` >= 0 overrides the model; use it only where a source gives the number.
 // -------------------------------------------------------------------------------------------------

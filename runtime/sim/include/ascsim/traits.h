@@ -150,4 +150,8 @@ constexpr auto MakeTensorTrait(const LayoutType& t)
     return TensorTrait<T, pos, LayoutType>(t);
 }
 
+template <class T, class U>
+struct IsSameType : std::is_same<T, U> {
+};
+
 }  // namespace AscendC

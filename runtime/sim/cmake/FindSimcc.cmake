@@ -1,0 +1,12 @@
+# ASCSIM_SIMCC: the command, a list
+if(NOT ASCSIM_SIMCC)
+  if(DEFINED ENV{XC_SIMCC})
+    separate_arguments(ASCSIM_SIMCC UNIX_COMMAND "$ENV{XC_SIMCC}")
+  else()
+    find_program(ASCSIM_XCOMPILE xcompile)
+    if(NOT ASCSIM_XCOMPILE)
+      message(FATAL_ERROR "xcompile is not on the PATH; XC_SIMCC can name the command instead")
+    endif()
+    set(ASCSIM_SIMCC "${ASCSIM_XCOMPILE}" simcc)
+  endif()
+endif()

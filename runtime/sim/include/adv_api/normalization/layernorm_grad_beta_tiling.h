@@ -1,0 +1,2 @@
+#pragma once
+#include "ascsim/adv_tiling.h"

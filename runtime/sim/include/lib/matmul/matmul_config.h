@@ -1,0 +1,2 @@
+#pragma once
+#include "ascsim/matmul_config.h"

@@ -1,0 +1,790 @@
+// DataCopy and DataCopyPad: routes between memories, strided runs, format conversion, atomics.
+#include "ascsim/datacopy.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+
+#include "internal.h"
+#include "move.h"
+
+namespace ascsim {
+
+MoveState& moveState() {
+  static std::unordered_map<const Core*, std::unique_ptr<MoveState>> states;
+  static uint64_t serial = 0;
+  static const Core* lastCore = nullptr;
+  static MoveState* last = nullptr;
+  const Core& c = core();
+  if (serial != c.run->serial) {
+    states.clear();
+    serial = c.run->serial;
+    lastCore = nullptr;
+  }
+  if (lastCore == &c) return *last;
+  std::unique_ptr<MoveState>& s = states[&c];
+  if (!s) s = std::make_unique<MoveState>();
+  lastCore = &c;
+  return *(last = s.get());
+}
+
+uint32_t sizeOf(DType type) {
+  switch (type) {
+    case DType::U8:
+    case DType::I8:
+    case DType::I4:
+    case DType::Bool:
+      return 1;
+    case DType::U16:
+    case DType::I16:
+    case DType::F16:
+    case DType::BF16:
+      return 2;
+    case DType::U64:
+    case DType::I64:
+    case DType::F64:
+      return 8;
+    case DType::Other:
+      return 1;
+    default:
+      return 4;
+  }
+}
+
+void notOnChip(const char* what) {
+  fail(kChip, "%s does not exist on %s, or the simulator does not model it there", what,
+       options().chip->name);
+}
+
+void checkRange(const char* name, uint64_t value, uint64_t low, uint64_t high, const char* unit) {
+  if (value < low || value > high)
+    report(kParam, "%s is %llu%s; expected %llu to %llu", name,
+           static_cast<unsigned long long>(value), unit, static_cast<unsigned long long>(low),
+           static_cast<unsigned long long>(high));
+}
+
+// ------------------------------------------------------------------------------- routes
+namespace {
+
+struct Route {
+  Mem src, dst;
+  Pipe pipe;
+  const char* mnemonic;
+};
+constexpr Route kRoutes[] = {
+    {Mem::GM, Mem::UB, Pipe::MTE2, "mte_gm_ub"}, {Mem::GM, Mem::L1, Pipe::MTE2, "mte_gm_l1"},
+    {Mem::UB, Mem::GM, Pipe::MTE3, "mte_ub_gm"}, {Mem::L1, Mem::GM, Pipe::MTE3, "mte_l1_gm"},
+    {Mem::UB, Mem::UB, Pipe::V, "vmov_ub"},      {Mem::UB, Mem::L1, Pipe::MTE3, "mte_ub_l1"},
+    {Mem::L1, Mem::BT, Pipe::MTE1, "mte_l1_bt"}, {Mem::L1, Mem::FB, Pipe::FIX, "mte_l1_fb"},
+};
+
+const Route& routeOf(Mem src, Mem dst) {
+  for (const Route& r : kRoutes)
+    if (r.src == src && r.dst == dst) {
+      if (src == Mem::L1 && dst == Mem::GM && options().chip->npuArch >= 3510) break;
+      return r;
+    }
+  fail(kChip, "there is no data path from %s to %s on %s for this call", memName(src), memName(dst),
+       options().chip->name);
+}
+
+uint32_t alignmentOf(Mem m) {
+  switch (m) {
+    case Mem::L0A:
+    case Mem::L0B:
+      return 512;
+    case Mem::BT:
+    case Mem::L0C:
+      return 64;
+    case Mem::FB:
+      return 128;
+    default:
+      return 32;
+  }
+}
+
+void checkPlaces(Instr& i, const Place& dst, const Place& src, uint32_t gmAlign) {
+  i.align(dst, alignmentOf(dst.mem), "the destination");
+  i.align(src, 32, "the source");
+  const Place* gm = dst.mem == Mem::GM ? &dst : src.mem == Mem::GM ? &src : nullptr;
+  if (gm == nullptr) return;
+  if (gm->address == 0) fail(kBounds, "the GlobalTensor has no address; call SetGlobalBuffer first");
+  if (gm->address % gmAlign != 0)
+    report(kAlign, "the global memory address is 0x%llx, not a multiple of the element's %u bytes",
+           static_cast<unsigned long long>(gm->address), gmAlign);
+}
+
+// A UB tensor written into the L1 of the group's cube core, as the matrix calls do by messages.
+struct ForeignL1 {
+  Core* cube;
+  explicit ForeignL1() : cube(&aicOfGroup()) { orderWith(*cube); }
+  uint8_t* ptr(uint64_t address, uint64_t bytes) {
+    if (address + bytes > memSize(Mem::L1))
+      fail(kBounds, "writes bytes [0x%llx, 0x%llx) of L1, which has 0x%x bytes",
+           static_cast<unsigned long long>(address), static_cast<unsigned long long>(address + bytes),
+           memSize(Mem::L1));
+    uint8_t* p = cube->ptr(Mem::L1, address);
+    Shadow& s = *cube->local[static_cast<int>(Mem::L1)].shadow;
+    for (uint64_t a = address; a < address + bytes; ++a) s.init_[a / 32] |= 1u << (a % 32);
+    return p;
+  }
+};
+
+template <class T>
+T combine(uint8_t op, T a, T b) {
+  if (op == 2) return a > b ? a : b;
+  if (op == 3) return a < b ? a : b;
+  if constexpr (std::is_same_v<T, half> || std::is_same_v<T, bfloat16_t>)
+    return T(static_cast<float>(a) + static_cast<float>(b));
+  else if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+  else
+    return a + b;
+}
+
+template <class T>
+void accumulate(uint8_t op, uint8_t* dst, const uint8_t* src, uint64_t bytes) {
+  for (uint64_t k = 0; k + sizeof(T) <= bytes; k += sizeof(T)) {
+    T a, b;
+    std::memcpy(&a, dst + k, sizeof(T));
+    std::memcpy(&b, src + k, sizeof(T));
+    a = combine(op, a, b);
+    std::memcpy(dst + k, &a, sizeof(T));
+  }
+}
+
+void store(uint8_t* dst, const uint8_t* src, uint64_t bytes) {
+  const Core& c = core();
+  if (c.atomicOp == 0) {
+    std::memmove(dst, src, bytes);
+    return;
+  }
+  switch (c.atomicType) {
+    case DType::F32:
+      return accumulate<float>(c.atomicOp, dst, src, bytes);
+    case DType::F16:
+      return accumulate<half>(c.atomicOp, dst, src, bytes);
+    case DType::BF16:
+      return accumulate<bfloat16_t>(c.atomicOp, dst, src, bytes);
+    case DType::I32:
+      return accumulate<int32_t>(c.atomicOp, dst, src, bytes);
+    case DType::I16:
+      return accumulate<int16_t>(c.atomicOp, dst, src, bytes);
+    case DType::I8:
+      return accumulate<int8_t>(c.atomicOp, dst, src, bytes);
+    default:
+      fail(kParam, "the atomic mode is on without a type; call SetAtomicAdd<T>");
+  }
+}
+
+}  // namespace
+
+void setPadValue(uint64_t bits) {
+  MoveState& s = moveState();
+  s.padSet = true;
+  s.padValue = bits;
+}
+
+void setAtomic(uint8_t op, DType type) {
+  Core& c = core();
+  Instr i(Pipe::S, "set_spr");
+  if (op != 4) c.atomicOp = op;
+  c.atomicType = type;
+}
+
+void checkAtomicType(DType type) {
+  const Core& c = core();
+  if (c.atomicOp != 0 && sizeOf(c.atomicType) != sizeOf(type))
+    report(kParam, "copies %s while the atomic mode is on for %s (SetAtomicAdd<T>); the types must "
+                   "agree, or call DisableDmaAtomic first",
+           dtypeName(type), dtypeName(c.atomicType));
+}
+
+void scalarBypass(void* address, uint64_t bytes, bool write) {
+  if (!write) yieldCore();
+  Instr i(Pipe::S, "scalar_gm");
+  const uint64_t a = reinterpret_cast<uintptr_t>(address);
+  if (write) i.write(Mem::GM, a, bytes);
+  else i.read(Mem::GM, a, bytes);
+  (write ? i.event.dst : i.event.src) = Mem::GM;
+  i.event.gmAddress = a;
+  i.event.gmSpan = bytes;
+  i.event.bytes = bytes;
+}
+
+void declareRuns(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step, bool write) {
+  if (count == 0 || bytes == 0) return;
+  const bool dense = count == 1 || step == static_cast<int64_t>(bytes);
+  if (dense || step == 0) {
+    const uint64_t n = dense ? count * bytes : bytes;
+    if (write) i.write(p, 0, n);
+    else i.read(p, 0, n);
+    return;
+  }
+  for (uint64_t k = 0; k < count; ++k) {
+    const uint64_t at = static_cast<uint64_t>(static_cast<int64_t>(k) * step);
+    if (write) i.write(p, at, bytes);
+    else i.read(p, at, bytes);
+  }
+}
+
+bool written(Mem mem, uint64_t address, uint64_t bytes) {
+  const Shadow& s = *core().local[static_cast<int>(mem)].shadow;
+  for (uint64_t a = address; a < address + bytes;) {
+    const uint32_t bits = s.init_[a / 32];
+    if (a % 32 == 0 && address + bytes - a >= 32) {
+      if (bits != ~0u) return false;
+      a += 32;
+    } else {
+      if (((bits >> (a % 32)) & 1) == 0) return false;
+      ++a;
+    }
+  }
+  return true;
+}
+
+void markUnwritten(Mem mem, uint64_t address, uint64_t bytes) {
+  Shadow& s = *core().local[static_cast<int>(mem)].shadow;
+  for (uint64_t a = address; a < address + bytes; ++a) s.init_[a / 32] &= ~(1u << (a % 32));
+}
+
+void copyWritten(const Place& dst, const Place& src, uint64_t bytes) {
+  if (src.mem == Mem::GM || src.address % 32 != 0 || dst.address % 32 != 0) return;
+  const Shadow& from = *core().local[static_cast<int>(src.mem)].shadow;
+  Shadow& to = *core().local[static_cast<int>(dst.mem)].shadow;
+  for (uint64_t b = 0; b < bytes / 32; ++b)
+    to.init_[dst.address / 32 + b] = from.init_[src.address / 32 + b];
+}
+
+void readUnused(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step) {
+  if (p.mem == Mem::GM) return declareRuns(i, p, count, bytes, step, false);
+  const bool dense = count == 1 || step == static_cast<int64_t>(bytes);
+  if (dense) {
+    bytes *= count;
+    count = 1;
+  }
+  for (uint64_t k = 0; k < count; ++k) {
+    const uint64_t at = p.address + static_cast<uint64_t>(static_cast<int64_t>(k) * step);
+    if (at + bytes > p.limit) {
+      i.read(p, at - p.address, bytes);  // outside of the buffer: the usual error
+      continue;
+    }
+    i.read(p, at - p.address, 0);  // a freed tensor is an error here too
+    i.readPadding(p.mem, at, bytes);
+  }
+}
+
+void gmEvent(Instr& i, const Place& gm, uint64_t span, bool write) {
+  i.event.gmAddress = gm.address;
+  i.event.gmSpan = span;
+  i.event.l2Hint = gm.l2Hint;
+  if (write && core().atomicOp != 0) {
+    i.event.atomic = true;
+    i.atomic();
+  }
+}
+
+void gmWrite(Instr& i, const Place& dst, uint64_t offset, const uint8_t* from, uint64_t bytes) {
+  if (core().atomicOp != 0) i.update(dst, offset, bytes);
+  else i.write(dst, offset, bytes);
+  store(hostPtr(dst) + offset, from, bytes);
+}
+
+void gmWriteRuns(Instr& i, const Place& dst, const uint8_t* from, const Runs& r) {
+  if (core().atomicOp == 0) {
+    declareRuns(i, dst, r.count, r.bytes, r.dstStep, true);
+  } else {
+    declareRuns(i, dst, r.count, r.bytes, r.dstStep, false);
+    declareRuns(i, dst, r.count, r.bytes, r.dstStep, true);
+  }
+  uint8_t* to = hostPtr(dst);
+  for (uint64_t k = 0; k < r.count; ++k) {
+    const int64_t n = static_cast<int64_t>(k);
+    store(to + n * r.dstStep, from + n * r.srcStep, r.bytes);
+  }
+}
+
+namespace {
+
+uint64_t burstsOf(uint64_t count, uint64_t bytes, int64_t step) {
+  return count <= 1 || step == static_cast<int64_t>(bytes) ? 1 : count;
+}
+
+void fillEvent(Instr& i, const Route& route, const Place& dst, const Place& src, const Runs& r,
+               DType type) {
+  TraceEvent& e = i.event;
+  e.src = src.mem;
+  e.dst = dst.mem;
+  e.dtype = type;
+  e.bytes = r.count * r.bytes;
+  const bool toGm = dst.mem == Mem::GM;
+  e.bursts = static_cast<uint32_t>(burstsOf(r.count, r.bytes, toGm ? r.dstStep : r.srcStep));
+  if (toGm || src.mem == Mem::GM) {
+    const int64_t step = toGm ? r.dstStep : r.srcStep;
+    const uint64_t span = static_cast<uint64_t>(step < 0 ? 0 : step) * (r.count - 1) + r.bytes;
+    gmEvent(i, toGm ? dst : src, span, toGm);
+  }
+  if (route.pipe == Pipe::V) e.repeats = static_cast<uint32_t>(ceilDiv(e.bytes, 256));
+}
+
+// The plain strided copy of every route.
+void copyRuns(const Place& dst, const Place& src, const Runs& r, DType type, uint32_t gmAlign) {
+  if (r.count == 0 || r.bytes == 0) return;
+  const Route& route = routeOf(src.mem, dst.mem);
+  if (dst.mem == Mem::GM) checkAtomicType(type);
+  if (route.src == Mem::UB && route.dst == Mem::L1) {
+    ForeignL1 l1;
+    Instr i(route.pipe, route.mnemonic);
+    checkPlaces(i, dst, src, gmAlign);
+    declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
+    const uint8_t* from = hostPtr(src);
+    for (uint64_t k = 0; k < r.count; ++k) {
+      const int64_t n = static_cast<int64_t>(k);
+      std::memcpy(l1.ptr(dst.address + static_cast<uint64_t>(n * r.dstStep), r.bytes),
+                  from + n * r.srcStep, r.bytes);
+    }
+    fillEvent(i, route, dst, src, r, type);
+    return;
+  }
+  Instr i(route.pipe, route.mnemonic);
+  checkPlaces(i, dst, src, gmAlign);
+  fillEvent(i, route, dst, src, r, type);
+  const bool blocks = dst.mem == Mem::BT || dst.mem == Mem::FB;  // rounded up to 64 or 128 bytes
+  if (blocks) readUnused(i, src, r.count, r.bytes, r.srcStep);
+  else declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
+  const uint8_t* from = hostPtr(src);
+  if (dst.mem == Mem::GM) {
+    gmWriteRuns(i, dst, from, r);
+    return;
+  }
+  declareRuns(i, dst, r.count, r.bytes, r.dstStep, true);
+  uint8_t* to = hostPtr(dst);
+  for (uint64_t k = 0; k < r.count; ++k) {
+    const int64_t n = static_cast<int64_t>(k);
+    std::memmove(to + n * r.dstStep, from + n * r.srcStep, r.bytes);
+    if (blocks)
+      copyWritten(moved(dst, static_cast<uint64_t>(n * r.dstStep)), moved(src, static_cast<uint64_t>(n * r.srcStep)), r.bytes);
+  }
+}
+
+}  // namespace
+
+void copyCount(const Place& dst, const Place& src, uint64_t bytes, DType type) {
+  if (bytes % 32 != 0) {
+    report(kAlign,
+           "the count is %llu bytes, not a multiple of 32: the last %llu bytes are not copied; use "
+           "DataCopyPad, or round the count up",
+           static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(bytes % 32));
+    bytes -= bytes % 32;
+  }
+  Runs r;
+  r.bytes = bytes;
+  copyRuns(dst, src, r, type, sizeOf(type));
+}
+
+void copyBlocks(const Place& dst, const Place& src, const AscendC::DataCopyParams& p, DType type,
+                DType srcType) {
+  checkRange("blockCount", p.blockCount, 0, 4095);
+  if (p.blockCount == 0 || p.blockLen == 0) return;
+  const bool wide = options().chip->npuArch >= 3510;
+  Runs r;
+  r.count = p.blockCount;
+  if (dst.mem == Mem::FB) {
+    // Gaps of the fixpipe buffer are from head to head.
+    r.bytes = p.blockLen * (wide ? 64u : 128u);
+    r.srcStep = p.srcGap * 32;
+    r.dstStep = p.dstGap * (wide ? 64 : 128);
+    copyRuns(dst, src, r, type, 1);
+    return;
+  }
+  if (dst.mem == Mem::BT) {
+    const uint64_t unit = wide ? 32 : 64;
+    const bool widen = srcType != type;
+    if (widen && !(type == DType::F32 && (srcType == DType::F16 || (wide && srcType == DType::BF16))))
+      fail(kChip, "a bias of %s cannot be copied into BT as %s; BT holds float and int32_t", dtypeName(srcType),
+           dtypeName(type));
+    r.bytes = p.blockLen * unit;
+    r.srcStep = static_cast<int64_t>(r.bytes + p.srcGap * 32u);
+    if (!widen) {
+      r.dstStep = static_cast<int64_t>(r.bytes + p.dstGap * unit);
+      copyRuns(dst, src, r, type, 1);
+      return;
+    }
+    r.dstStep = static_cast<int64_t>(2 * r.bytes + p.dstGap * unit);
+    Instr i(Pipe::MTE1, "mte_l1_bt");
+    checkPlaces(i, dst, src, 1);
+    fillEvent(i, routeOf(src.mem, dst.mem), dst, src, r, srcType);
+    readUnused(i, src, r.count, r.bytes, r.srcStep);
+    declareRuns(i, dst, r.count, 2 * r.bytes, r.dstStep, true);
+    for (uint64_t k = 0; k < r.count; ++k)
+      for (uint64_t e = 0; e < r.bytes / 2; ++e) {
+        const uint64_t at = static_cast<uint64_t>(static_cast<int64_t>(k) * r.srcStep) + 2 * e;
+        if (!written(src.mem, src.address + at, 2))
+          markUnwritten(dst.mem, dst.address + static_cast<uint64_t>(static_cast<int64_t>(k) * r.dstStep) + 4 * e, 4);
+        uint16_t h;
+        std::memcpy(&h, hostPtr(src) + static_cast<int64_t>(k) * r.srcStep + 2 * e, 2);
+        const float f = srcType == DType::F16 ? halfBitsToFloat(h) : bfloatBitsToFloat(h);
+        std::memcpy(hostPtr(dst) + static_cast<int64_t>(k) * r.dstStep + 4 * e, &f, 4);
+      }
+    return;
+  }
+  if (srcType != type)
+    fail(kChip, "DataCopy from %s to %s converts only on the way from L1 to BT", dtypeName(srcType), dtypeName(type));
+  r.bytes = p.blockLen * 32ull;
+  r.srcStep = static_cast<int64_t>(r.bytes + p.srcGap * 32ull);
+  r.dstStep = static_cast<int64_t>(r.bytes + p.dstGap * 32ull);
+  copyRuns(dst, src, r, type, sizeOf(type));
+}
+
+void checkEnhanced(const AscendC::DataCopyEnhancedParams& p) {
+  if (p.blockMode != AscendC::BlockMode::BLOCK_MODE_NORMAL || p.deqScale != AscendC::DeqScale::DEQ_NONE ||
+      p.isRelu || p.padMode != pad_t::PAD_NONE)
+    notOnChip("the enhanced DataCopy with block mode, dequantisation, relu or padding");
+}
+
+// ------------------------------------------------------------------------------- DataCopyPad
+namespace {
+
+void checkExt(const ExtParams& p, DType type) {
+  checkRange("blockCount", p.blockCount, 0, 4095);
+  checkRange("blockLen", p.blockLen, 0, 2097151, " bytes");
+  if (p.blockLen % sizeOf(type) != 0)
+    report(kParam, "blockLen is %u bytes, not a multiple of the %u bytes of %s", p.blockLen,
+           sizeOf(type), dtypeName(type));
+}
+
+void fillPattern(uint8_t* to, uint64_t bytes, uint64_t value, uint32_t size) {
+  for (uint64_t k = 0; k < bytes; ++k) to[k] = static_cast<uint8_t>(value >> (8 * (k % size)));
+}
+
+}  // namespace
+
+void copyPadIn(const Place& dst, const Place& src, const ExtParams& p,
+               const Pads& pads, DType type, bool compact) {
+  checkExt(p, type);
+  if (p.blockCount == 0 || p.blockLen == 0) return;
+  const Route& route = routeOf(src.mem, dst.mem);
+  if (dst.mem != Mem::UB && options().chip->npuArch < 3510)
+    notOnChip("DataCopyPad from GM to L1");
+  if (pads.left > 32 || pads.right > 32)
+    report(kParam, "leftPadding is %u and rightPadding %u bytes; expected at most 32 bytes each",
+           pads.left, pads.right);
+  const uint32_t size = sizeOf(type);
+  if (size == 8 && pads.isPad && pads.value != 0)
+    report(kParam, "paddingValue of a 64-bit type must be 0");
+  const MoveState& s = moveState();
+  const bool anyPad = pads.left != 0 || pads.right != 0;
+
+  Instr i(route.pipe, route.mnemonic);
+  checkPlaces(i, dst, src, 1);
+  Runs r;
+  r.count = p.blockCount;
+  r.bytes = p.blockLen;
+  r.srcStep = static_cast<int64_t>(p.blockLen) + static_cast<int64_t>(p.srcStride);
+  const uint64_t used = pads.left + p.blockLen + pads.right;
+  const uint64_t whole = ceilTo(used, 32);
+  r.dstStep = static_cast<int64_t>(whole) + static_cast<int64_t>(p.dstStride) * 32;
+  fillEvent(i, route, dst, src, r, type);
+  declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
+  const uint8_t* from = hostPtr(src);
+  if (compact) {
+    // All blocks one after the other, then one fill to 32 bytes.
+    const uint64_t total = static_cast<uint64_t>(p.blockCount) * p.blockLen;
+    const uint64_t end = ceilTo(total, 32);
+    i.write(dst, 0, end);
+    uint8_t* to = hostPtr(dst);
+    for (uint64_t k = 0; k < r.count; ++k)
+      std::memcpy(to + k * p.blockLen, from + static_cast<int64_t>(k) * r.srcStep, p.blockLen);
+    uint64_t value = s.padSet ? s.padValue : 0;
+    if (pads.isPad) value = pads.value;
+    fillPattern(to + total, end - total, value, size);
+    return;
+  }
+  declareRuns(i, dst, r.count, whole, r.dstStep, true);
+  uint8_t* to = hostPtr(dst);
+  for (uint64_t k = 0; k < r.count; ++k) {
+    uint8_t* row = to + static_cast<int64_t>(k) * r.dstStep;
+    const uint8_t* data = from + static_cast<int64_t>(k) * r.srcStep;
+    uint64_t value = ~0ull;  // the page says random: a NaN pattern makes its use visible
+    if (pads.isPad) value = pads.value;
+    else if (s.padSet) value = s.padValue;
+    if (!anyPad) {  // without pads the rest of the block repeats the first element
+      value = 0;
+      std::memcpy(&value, data, size);
+    }
+    fillPattern(row, pads.left, value, size);
+    std::memcpy(row + pads.left, data, p.blockLen);
+    fillPattern(row + pads.left + p.blockLen, whole - pads.left - p.blockLen, value, size);
+  }
+}
+
+void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType type,
+                bool compact) {
+  checkExt(p, type);
+  if (p.blockCount == 0 || p.blockLen == 0) return;
+  checkAtomicType(type);
+  const Route& route = routeOf(src.mem, dst.mem);
+  if (src.mem != Mem::UB) notOnChip("DataCopyPad from L1 to GM");
+  Instr i(route.pipe, route.mnemonic);
+  checkPlaces(i, dst, src, 1);
+  Runs r;
+  r.count = p.blockCount;
+  r.bytes = p.blockLen;
+  r.srcStep = compact ? static_cast<int64_t>(p.blockLen)
+                      : static_cast<int64_t>(ceilTo(p.blockLen, 32)) + static_cast<int64_t>(p.srcStride) * 32;
+  r.dstStep = static_cast<int64_t>(p.blockLen) + static_cast<int64_t>(p.dstStride);
+  fillEvent(i, route, dst, src, r, type);
+  declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
+  gmWriteRuns(i, dst, hostPtr(src), r);
+}
+
+// ------------------------------------------------------------------------------- formats
+namespace {
+
+void checkNd2Nz(const NdNz& p) {
+  checkRange("ndNum", p.ndNum, 0, 4095);
+  checkRange("nValue", p.nValue, 0, 16384);
+  if (p.ndNum == 0 || p.nValue == 0 || p.dValue == 0) return;
+  checkRange("srcDValue", p.srcDValue, 1, options().chip->npuArch >= 3510 ? ~0ull : 65535);
+  checkRange("dstNzC0Stride", p.dstNzC0Stride, 1, 16384);
+  checkRange("dstNzNStride", p.dstNzNStride, 1, 16384);
+}
+
+// One 32-byte block of NZ: the valid bytes of a row, then zeros.
+void nzBlock(uint8_t* to, const uint8_t* from, uint64_t valid) {
+  if (valid >= 32) {
+    std::memcpy(to, from, 32);
+    return;
+  }
+  std::memcpy(to, from, valid);
+  std::memset(to + valid, 0, 32 - valid);
+}
+
+}  // namespace
+
+void copyNd2Nz(const Place& dst, const Place& src, const NdNz& p, DType type) {
+  checkNd2Nz(p);
+  if (p.ndNum == 0 || p.nValue == 0 || p.dValue == 0) return;
+  const Route& route = routeOf(src.mem, dst.mem);
+  if (route.pipe == Pipe::V) notOnChip("DataCopy with Nd2NzParams from UB to UB");
+  const uint64_t size = sizeOf(type);
+  const uint64_t rowBytes = p.dValue * size;
+  const uint64_t columns = ceilDiv(rowBytes, 32);
+  const uint64_t srcMatrix = p.srcNdMatrixStride * size;
+  const uint64_t dstMatrix = p.dstNzMatrixStride * size;
+  const uint64_t srcRow = p.srcDValue * size;
+  if (p.srcDValue < p.dValue && p.nValue > 1)
+    report(kParam, "srcDValue (elements from row to row) is %llu, less than dValue (%llu columns)",
+           static_cast<unsigned long long>(p.srcDValue), static_cast<unsigned long long>(p.dValue));
+  if (dstMatrix % 32 != 0 && p.ndNum > 1)
+    report(kAlign, "dstNzMatrixStride is %llu bytes; expected a multiple of 32",
+           static_cast<unsigned long long>(dstMatrix));
+  std::unique_ptr<ForeignL1> foreign;
+  if (src.mem == Mem::UB) foreign = std::make_unique<ForeignL1>();
+  const char* mnemonic = src.mem == Mem::GM && dst.mem == Mem::L1 ? "mte_gm_l1_nd2nz" : route.mnemonic;
+  Instr i(route.pipe, mnemonic);
+  checkPlaces(i, dst, src, 1);
+  i.event.src = src.mem;
+  i.event.dst = dst.mem;
+  i.event.dtype = type;
+  i.event.bytes = p.ndNum * p.nValue * rowBytes;
+  i.event.bursts = static_cast<uint32_t>(p.ndNum * burstsOf(p.nValue, rowBytes, static_cast<int64_t>(srcRow)));
+  if (src.mem == Mem::GM)
+    gmEvent(i, src, (p.ndNum - 1) * srcMatrix + (p.nValue - 1) * srcRow + rowBytes, false);
+  for (uint64_t nd = 0; nd < p.ndNum; ++nd) {
+    const Place from = moved(src, nd * srcMatrix);
+    const Place to = moved(dst, nd * dstMatrix);
+    declareRuns(i, from, p.nValue, rowBytes, static_cast<int64_t>(srcRow), false);
+    const uint8_t* in = hostPtr(from);
+    for (uint64_t c = 0; c < columns; ++c) {
+      const uint64_t column = c * p.dstNzC0Stride * 32;
+      const uint64_t valid = std::min<uint64_t>(32, rowBytes - c * 32);
+      if (!foreign) declareRuns(i, moved(to, column), p.nValue, 32, static_cast<int64_t>(p.dstNzNStride * 32), true);
+      const uint64_t extent = (p.nValue - 1u) * p.dstNzNStride * 32ull + 32;
+      uint8_t* out = foreign ? foreign->ptr(to.address + column, extent) : hostPtr(to) + column;
+      const uint64_t step = p.dstNzNStride * 32ull;
+      for (uint64_t n = 0; n < p.nValue; ++n) nzBlock(out + n * step, in + n * srcRow + c * 32, valid);
+    }
+  }
+}
+
+// Columns of the source are rows of the result: element (n, d) lies at d * srcDValue + n.
+void copyDn2Nz(const Place& dst, const Place& src, const AscendC::Dn2NzParams& p, DType type) {
+  if (options().chip->npuArch < 3510) notOnChip("DataCopy with Dn2NzParams");
+  if (p.dnNum == 0 || p.nValue == 0 || p.dValue == 0) return;
+  const uint64_t size = sizeOf(type);
+  const uint64_t c0 = 32 / size;
+  Instr i(Pipe::MTE2, "mte_gm_l1_dn2nz");
+  checkPlaces(i, dst, src, 1);
+  i.event.src = src.mem;
+  i.event.dst = dst.mem;
+  i.event.dtype = type;
+  i.event.bytes = p.dnNum * p.nValue * p.dValue * size;
+  i.event.bursts = static_cast<uint32_t>(p.dnNum * p.dValue);
+  gmEvent(i, src, ((p.dnNum - 1) * p.srcDnMatrixStride + (p.dValue - 1) * p.srcDValue + p.nValue) * size, false);
+  for (uint64_t m = 0; m < p.dnNum; ++m) {
+    const Place from = moved(src, m * p.srcDnMatrixStride * size);
+    const Place to = moved(dst, m * p.dstNzMatrixStride * size);
+    declareRuns(i, from, p.dValue, p.nValue * size, static_cast<int64_t>(p.srcDValue * size), false);
+    const uint8_t* in = hostPtr(from);
+    for (uint64_t c = 0; c < ceilDiv(p.dValue, c0); ++c) {
+      const uint64_t column = c * p.dstNzC0Stride * 32;
+      declareRuns(i, moved(to, column), p.nValue, 32, static_cast<int64_t>(p.dstNzNStride * 32), true);
+      uint8_t* out = hostPtr(to) + column;
+      for (uint64_t n = 0; n < p.nValue; ++n)
+        for (uint64_t e = 0; e < c0; ++e) {
+          uint8_t* cell = out + n * p.dstNzNStride * 32 + e * size;
+          const uint64_t d = c * c0 + e;
+          if (d < p.dValue) std::memcpy(cell, in + (d * p.srcDValue + n) * size, size);
+          else std::memset(cell, 0, size);
+        }
+    }
+  }
+}
+
+void copyNz2Nd(const Place& dst, const Place& src, const AscendC::Nz2NdParamsFull& p, DType type) {
+  checkRange("ndNum", p.ndNum, 0, 4095);
+  if (p.ndNum == 0) return;
+  checkRange("nValue", p.nValue, 1, 8192);
+  checkRange("dValue", p.dValue, 1, 8192);
+  checkRange("srcNStride", p.srcNStride, 0, 4096);
+  checkRange("dstDStride", p.dstDStride, 1, 65535);
+  if (p.dValue % 16 != 0) report(kParam, "dValue is %u; expected a multiple of 16", p.dValue);
+  if (p.ndNum > 1) {
+    checkRange("srcNdMatrixStride", p.srcNdMatrixStride, 1, 512);
+    checkRange("dstNdMatrixStride", p.dstNdMatrixStride, 1, 65535);
+  }
+  checkAtomicType(type);
+  const uint64_t size = sizeOf(type);
+  const uint64_t cell = 16 * size;  // a row of a Z is 16 elements of any type
+  const uint64_t columns = ceilDiv(p.dValue, 16);
+  const Route& route = routeOf(src.mem, dst.mem);
+  Instr i(route.pipe, route.mnemonic);
+  checkPlaces(i, dst, src, static_cast<uint32_t>(size));
+  i.event.src = src.mem;
+  i.event.dst = dst.mem;
+  i.event.dtype = type;
+  const uint64_t rowBytes = p.dValue * size;
+  i.event.bytes = p.ndNum * p.nValue * rowBytes;
+  i.event.bursts = static_cast<uint32_t>(p.ndNum * p.nValue);
+  gmEvent(i, dst, ((p.ndNum - 1) * p.dstNdMatrixStride + (p.nValue - 1) * p.dstDStride) * size + rowBytes, true);
+  std::vector<uint8_t> row(columns * cell);
+  for (uint64_t nd = 0; nd < p.ndNum; ++nd) {
+    const Place from = moved(src, nd * p.srcNdMatrixStride * 256 * size);
+    for (uint64_t c = 0; c < columns; ++c) {
+      const uint64_t valid = std::min<uint64_t>(16, p.dValue - c * 16) * size;
+      declareRuns(i, moved(from, c * p.srcNStride * cell), p.nValue, valid, static_cast<int64_t>(cell), false);
+    }
+    const uint8_t* in = hostPtr(from);
+    for (uint64_t n = 0; n < p.nValue; ++n) {
+      for (uint64_t c = 0; c < columns; ++c)
+        std::memcpy(row.data() + c * cell, in + c * p.srcNStride * cell + n * cell, cell);
+      gmWrite(i, dst, (nd * p.dstNdMatrixStride + n * p.dstDStride) * size, row.data(), rowBytes);
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------- slices
+namespace {
+
+struct SliceAxis {
+  uint64_t count;  // segments (rows of outer axes)
+  uint64_t step;   // elements from segment to segment
+};
+
+SliceAxis axisOf(const AscendC::SliceInfo& s, uint64_t segment, uint32_t dim) {
+  if (s.startIndex > s.endIndex || s.endIndex >= s.shapeValue) {
+    report(kParam,
+           "dimension %u of the slice goes from %u to %u of %u elements; expected start <= end < shape",
+           dim, s.startIndex, s.endIndex, s.shapeValue);
+  }
+  const uint64_t length = s.endIndex - s.startIndex + 1;
+  if ((length + s.stride) % (segment + s.stride) != 0)
+    report(kParam,
+           "dimension %u of the slice: end - start + 1 = %llu elements is not N segments of %llu "
+           "with gaps of %u",
+           dim, static_cast<unsigned long long>(length), static_cast<unsigned long long>(segment), s.stride);
+  return {(length + s.stride) / (segment + s.stride), segment + s.stride};
+}
+
+}  // namespace
+
+void copySlices(const Place& dst, const Place& src, const AscendC::SliceInfo* dstSlice,
+                const AscendC::SliceInfo* srcSlice, uint32_t dims, DType type) {
+  if (dims == 0 || dims > 8) fail(kParam, "dimValue is %u; expected 1 to 8", dims);
+  const uint64_t size = sizeOf(type);
+  SliceAxis d[8], s[8];
+  uint64_t dPitch[8], sPitch[8], dAll = 1, sAll = 1, rows = 1;
+  uint64_t dBase = 0, sBase = 0;
+  const uint64_t segment = srcSlice[0].burstLen * 32ull / size;
+  for (uint32_t k = 0; k < dims; ++k) {
+    if (dstSlice[k].burstLen != srcSlice[k].burstLen)
+      fail(kParam, "burstLen of dimension %u is %u in the source and %u in the destination; they must be equal",
+           k, srcSlice[k].burstLen, dstSlice[k].burstLen);
+    if (k > 0 && srcSlice[k].burstLen != 1)
+      report(kParam, "burstLen of dimension %u is %u; expected 1 beyond the first", k, srcSlice[k].burstLen);
+    d[k] = axisOf(dstSlice[k], k == 0 ? segment : 1, k);
+    s[k] = axisOf(srcSlice[k], k == 0 ? segment : 1, k);
+    if (d[k].count != s[k].count)
+      fail(kParam, "dimension %u has %llu segments in the source and %llu in the destination", k,
+           static_cast<unsigned long long>(s[k].count), static_cast<unsigned long long>(d[k].count));
+    dPitch[k] = dAll;
+    sPitch[k] = sAll;
+    dBase += dstSlice[k].startIndex * dAll;
+    sBase += srcSlice[k].startIndex * sAll;
+    dAll *= dstSlice[k].shapeValue;
+    sAll *= srcSlice[k].shapeValue;
+    if (k > 0) rows *= d[k].count;
+  }
+  const Place to = moved(dst, dBase * size), from = moved(src, sBase * size);
+  for (uint64_t row = 0; row < rows; ++row) {
+    uint64_t dAt = 0, sAt = 0, rest = row;
+    for (uint32_t k = 1; k < dims; ++k) {
+      const uint64_t at = rest % d[k].count;
+      rest /= d[k].count;
+      dAt += at * d[k].step * dPitch[k];
+      sAt += at * s[k].step * sPitch[k];
+    }
+    Runs r;
+    r.count = d[0].count;
+    r.bytes = segment * size;
+    r.dstStep = static_cast<int64_t>(d[0].step * size);
+    r.srcStep = static_cast<int64_t>(s[0].step * size);
+    const int64_t ubStep = dst.mem == Mem::UB ? r.dstStep : r.srcStep;
+    if (r.count > 1 && ubStep % 32 != 0)
+      report(kAlign, "segments lie %lld bytes apart in UB; expected a multiple of 32", static_cast<long long>(ubStep));
+    copyRuns(moved(to, dAt * size), moved(from, sAt * size), r, type, 1);
+  }
+}
+
+void copyUbToL1Pad(const Place& dst, const Place& src, const ExtParams& p,
+                   const NdNz& nz, DType type) {
+  checkExt(p, type);
+  checkNd2Nz(nz);
+  if (nz.ndNum != 1) fail(kParam, "ndNum is %llu; expected 1", static_cast<unsigned long long>(nz.ndNum));
+  if (p.blockCount == 0 || p.blockLen == 0) return;
+  // First the rows as they would lie in the workspace, then the matrix taken from there.
+  const uint64_t size = sizeOf(type);
+  const uint64_t srcStep = ceilTo(p.blockLen, 32) + static_cast<uint64_t>(p.srcStride) * 32;
+  const uint64_t midStep = p.blockLen + static_cast<uint64_t>(p.dstStride);
+  std::vector<uint8_t> mid(std::max<uint64_t>(midStep * p.blockCount, nz.nValue * nz.srcDValue * size + nz.dValue * size), 0xff);
+  ForeignL1 l1;
+  Instr i(Pipe::MTE3, "mte_ub_l1");
+  i.align(src, 32, "the source");
+  declareRuns(i, src, p.blockCount, p.blockLen, static_cast<int64_t>(srcStep), false);
+  for (uint64_t k = 0; k < p.blockCount; ++k)
+    std::memcpy(mid.data() + k * midStep, hostPtr(src) + k * srcStep, p.blockLen);
+  const uint64_t rowBytes = nz.dValue * size;
+  for (uint64_t c = 0; c < ceilDiv(rowBytes, 32); ++c)
+    for (uint64_t n = 0; n < nz.nValue; ++n)
+      nzBlock(l1.ptr(dst.address + (c * nz.dstNzC0Stride + n * nz.dstNzNStride) * 32, 32),
+              mid.data() + n * nz.srcDValue * size + c * 32, std::min<uint64_t>(32, rowBytes - c * 32));
+  i.event.src = Mem::UB;
+  i.event.dst = Mem::L1;
+  i.event.dtype = type;
+  i.event.bytes = p.blockCount * static_cast<uint64_t>(p.blockLen);
+  i.event.bursts = p.blockCount;
+}
+
+}  // namespace ascsim
