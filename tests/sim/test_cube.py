@@ -13,7 +13,13 @@ import pytest
 from xcompile import sim
 
 SOURCE = Path(__file__).parent / "kernels" / "cube.asc"
-INPUTS = {"half": "float", "float": "float", "bfloat16_t": "float", "int8_t": "int32_t", "int4b_t": "int32_t"}
+INPUTS = {
+    "half": "float",
+    "float": "float",
+    "bfloat16_t": "float",
+    "int8_t": "int32_t",
+    "int4b_t": "int32_t",
+}
 PRODUCTS = [("half", "float", o) for o in ("float", "half", "bfloat16_t", "int8_t", "uint8_t")] + [
     ("float", "float", "float"),
     ("int8_t", "int32_t", "int32_t"),
@@ -96,7 +102,7 @@ def exact(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", list(INPUTS))
-@pytest.mark.parametrize("m, n, k", [(16, 16, 64), (30, 40, 70), (2, 17, 5), (64, 96, 200)])
+@pytest.mark.parametrize("m, n, k", [(16, 16, 64), (30, 40, 70), (2, 17, 5), (64, 96, 120)])
 @pytest.mark.parametrize("bias, twice", [(0, 0), (1, 1)])
 def test_mmad(dtype: str, m: int, n: int, k: int, bias: int, twice: int):
     a, b = values(dtype, (m, k), 1), values(dtype, (k, n), 2)
@@ -104,7 +110,9 @@ def test_mmad(dtype: str, m: int, n: int, k: int, bias: int, twice: int):
     row = rng(3).integers(-50, 50, 256).astype(out)
     c = np.empty((m, n), out)
     ab, bb = zz(a, dtype), zn(b, dtype)
-    kernel(f"raw_mmad<{dtype}, {INPUTS[dtype]}>")(ab, bb, row, sim.Out(c), m, n, k, ab.nbytes, bb.nbytes, bias, twice, 0)
+    kernel(f"raw_mmad<{dtype}, {INPUTS[dtype]}>")(
+        ab, bb, row, sim.Out(c), m, n, k, ab.nbytes, bb.nbytes, bias, twice, 0
+    )
     want = exact(a) @ exact(b) * (1 + twice) + bias * exact(row[:n])
     assert (exact(c) == want).all()
 
@@ -115,7 +123,9 @@ def test_gemv_reads_a_plain_row():
     ab = stored(np.concatenate([a.ravel(), np.zeros(up(k, 256) - k, a.dtype)]), "half")
     bb = zn(b, "half")
     c = np.empty((1, n), np.float32)
-    kernel("raw_mmad<half, float>")(ab, bb, np.zeros(256, np.float32), sim.Out(c), 1, n, k, ab.nbytes, bb.nbytes, 0, 1, 0)
+    kernel("raw_mmad<half, float>")(
+        ab, bb, np.zeros(256, np.float32), sim.Out(c), 1, n, k, ab.nbytes, bb.nbytes, 0, 1, 0
+    )
     assert (exact(c) == 2 * exact(a) @ exact(b)).all()
 
 
@@ -126,11 +136,15 @@ def test_k_direction_align():
     wide[:, :k] = a
     ab, bb = zz(wide, "float"), zn(b, "float")
     c = np.empty((m, n), np.float32)
-    kernel("raw_mmad<float, float>")(ab, bb, np.zeros(256, np.float32), sim.Out(c), m, n, k, ab.nbytes, bb.nbytes, 0, 0, 1)
+    kernel("raw_mmad<float, float>")(
+        ab, bb, np.zeros(256, np.float32), sim.Out(c), m, n, k, ab.nbytes, bb.nbytes, 0, 0, 1
+    )
     assert (exact(c) == exact(a) @ exact(b)).all()
 
 
-def through(dtype: str, left: bool, x: np.ndarray, shape: tuple[int, int], what: int, *p: int) -> np.ndarray:
+def through(
+    dtype: str, left: bool, x: np.ndarray, shape: tuple[int, int], what: int, *p: int
+) -> np.ndarray:
     """The matrix that a load leaves in L0A (m x k) or L0B (k x n)."""
     rows, columns = shape
     side = columns if left else rows
@@ -138,7 +152,19 @@ def through(dtype: str, left: bool, x: np.ndarray, shape: tuple[int, int], what:
     identity = zn(one, dtype) if left else zz(one, dtype)
     c = np.empty((rows, columns), NUMPY[INPUTS[dtype]])
     name = f"loaded<{dtype}, {INPUTS[dtype]}, {str(left).lower()}>"
-    kernel(name)(x, identity, sim.Out(c), x.nbytes, identity.nbytes, rows, columns, side, what, *p, *[0] * (6 - len(p)))
+    kernel(name)(
+        x,
+        identity,
+        sim.Out(c),
+        x.nbytes,
+        identity.nbytes,
+        rows,
+        columns,
+        side,
+        what,
+        *p,
+        *[0] * (6 - len(p)),
+    )
     return exact(c)
 
 
@@ -162,21 +188,24 @@ def test_load_with_transpose(dtype: str, left: bool):
     # A square is stored as fractals of 16 rows one after the other; 32-bit ones side by side.
     x = np.concatenate([(nz if dtype == "float" else zz)(s, dtype) for s in squares])
     n = side * side // (16 * c0(dtype))  # fractals of a square
-    # Squares of the left matrix lie below each other, those of the right matrix next to each other.
-    gap = n - 1
-    if left:
-        got = through(dtype, left, x, (3 * side, side), 1, 0, 3, 1, gap, 0)
-        want = np.concatenate([s.T for s in squares], 0)
-        if dtype in ("int8_t",):  # fractals of 16 rows, in rows of one: the same order
-            want = np.concatenate([s.T for s in squares], 0)
-    else:
-        # L0B holds the transpose of what is stored, so a transposing load brings the square itself.
-        got = through(dtype, left, x, (3 * side, side), 1, 0, 3, 1, gap, 0)
-        want = np.concatenate(list(squares), 0)
+    got = through(dtype, left, x, (3 * side, side), 1, 0, 3, 1, n - 1, 0)
+    # L0B holds columns, so a transposing load brings the square itself there.
+    want = np.concatenate([s.T if left else s for s in squares], 0)
     assert (got == exact(want)).all()
 
 
-def im2col(x: np.ndarray, fh: int, fw: int, sh: int, sw: int, dh: int, dw: int, pads: list[int], value: int, block: int) -> np.ndarray:
+def im2col(
+    x: np.ndarray,
+    fh: int,
+    fw: int,
+    sh: int,
+    sw: int,
+    dh: int,
+    dw: int,
+    pads: list[int],
+    value: int,
+    block: int,
+) -> np.ndarray:
     """[H, W, C] to rows of output points; columns (c1, kernel point, c0), then the channels left over."""
     x = np.pad(x, ((pads[2], pads[3]), (pads[0], pads[1]), (0, 0)), constant_values=value)
     h = (x.shape[0] - (fh - 1) * dh - 1) // sh + 1
@@ -209,7 +238,23 @@ class Conv(ctypes.Structure):
         (1, 32, 48, (1, 1), (1, 1), (1, 1), [0, 0, 0, 0], 0, 32, 0, 48),
     ],
 )
-def test_load_3d(dtype: str, left: bool, transpose: bool, registers: int, h: int, w: int, c: int, f: tuple[int, int], s: tuple[int, int], d: tuple[int, int], pads: list[int], m_start: int, m_ext: int, k_start: int, k_ext: int):
+def test_load_3d(
+    dtype: str,
+    left: bool,
+    transpose: bool,
+    registers: int,
+    h: int,
+    w: int,
+    c: int,
+    f: tuple[int, int],
+    s: tuple[int, int],
+    d: tuple[int, int],
+    pads: list[int],
+    m_start: int,
+    m_ext: int,
+    k_start: int,
+    k_ext: int,
+):
     block = c0(dtype)
     x = values(dtype, (h, w, c), 6)
     nc1hwc0 = stored(x.reshape(h, w, c // block, block).transpose(2, 0, 1, 3), dtype)
@@ -224,9 +269,35 @@ def test_load_3d(dtype: str, left: bool, transpose: bool, registers: int, h: int
     one = np.eye(side, dtype=NUMPY[dtype])
     identity = zn(one, dtype) if left else zz(one, dtype)
     out = np.empty((rows, columns), np.float32)
-    conv = Conv(h, w, c, k_ext, m_ext, k_start, m_start, s[1], s[0], f[1], f[0], d[1], d[0], transpose, (ctypes.c_uint8 * 4)(*pads), 9)
+    conv = Conv(
+        h,
+        w,
+        c,
+        k_ext,
+        m_ext,
+        k_start,
+        m_start,
+        s[1],
+        s[0],
+        f[1],
+        f[0],
+        d[1],
+        d[0],
+        transpose,
+        (ctypes.c_uint8 * 4)(*pads),
+        9,
+    )
     kernel(f"img2col<{dtype}, {str(left).lower()}>")(
-        nc1hwc0, identity, sim.Out(out), nc1hwc0.nbytes, identity.nbytes, rows, columns, side, conv, registers
+        nc1hwc0,
+        identity,
+        sim.Out(out),
+        nc1hwc0.nbytes,
+        identity.nbytes,
+        rows,
+        columns,
+        side,
+        conv,
+        registers,
     )
     assert (out == want).all()
 
@@ -240,7 +311,17 @@ def test_load_3d_repeats():
     assert (out == x[0]).all()
 
 
-QUANT = {"NoQuant": 0, "F322F16": 1, "VREQ8": 8, "REQ8": 9, "VDEQF16": 10, "DEQF16": 11, "F322BF16": 16, "VQF322B8_PRE": 23, "QF322B8_PRE": 24}
+QUANT = {
+    "NoQuant": 0,
+    "F322F16": 1,
+    "VREQ8": 8,
+    "REQ8": 9,
+    "VDEQF16": 10,
+    "DEQF16": 11,
+    "F322BF16": 16,
+    "VQF322B8_PRE": 23,
+    "QF322B8_PRE": 24,
+}
 
 
 def parameter(scale: float, offset: int = 0, signed: bool = True) -> int:
@@ -252,7 +333,9 @@ def quantised(c: np.ndarray, mode: str, params: np.ndarray, relu: bool, dtype: s
     """The documented conversion; `params` holds one parameter for every column."""
     v = c.astype(np.float32)
     if mode not in ("NoQuant", "F322F16", "F322BF16"):
-        scale = (params.astype(np.uint64) & np.uint64(0xFFFFE000)).astype(np.uint32).view(np.float32)
+        scale = (
+            (params.astype(np.uint64) & np.uint64(0xFFFFE000)).astype(np.uint32).view(np.float32)
+        )
         v = v * scale
     if relu:
         v = np.maximum(v, 0)
@@ -301,7 +384,11 @@ def test_product(t: str, o: str, mode: str, out: int, m: int, n: int, k: int, re
     signed = o != "uint8_t"
     vector = mode.startswith("V")
     params = np.array(
-        [parameter(0.01 * (1 + i if vector else 5), 3 if signed else -2, signed) for i in range(wide)], np.uint64
+        [
+            parameter(0.01 * (1 + i if vector else 5), 3 if signed else -2, signed)
+            for i in range(wide)
+        ],
+        np.uint64,
     )
     acc = "int32_t" if t == "int8_t" else "float"
     c = exact(a) @ exact(b).T
@@ -316,7 +403,9 @@ def test_product(t: str, o: str, mode: str, out: int, m: int, n: int, k: int, re
 def test_product_with_odd_columns_in_nd():
     a, b = values("half", (16, 32), 7), values("half", (21, 32), 8)
     y = np.empty((16, 21), np.float32)
-    kernel("product<half, float, float>")(a, b, np.zeros(1, np.uint64), sim.Out(y), 16, 21, 32, 0, 0, 0, 0, 0, 0, 0)
+    kernel("product<half, float, float>")(
+        a, b, np.zeros(1, np.uint64), sim.Out(y), 16, 21, 32, 0, 0, 0, 0, 0, 0, 0
+    )
     assert (exact(y) == exact(a) @ exact(b).T).all()
 
 
@@ -331,7 +420,9 @@ def test_unit_flag_replaces_the_event():
 def test_fixpipe_adds_atomically():
     a, b = values("half", (32, 32), 7), values("half", (32, 32), 8)
     y = np.ones((32, 32), np.float32)
-    kernel("product<half, float, float>")(a, b, np.zeros(1, np.uint64), y, 32, 32, 32, 0, 0, 0, 0, 0, 1, 0, blocks=3)
+    kernel("product<half, float, float>")(
+        a, b, np.zeros(1, np.uint64), y, 32, 32, 32, 0, 0, 0, 0, 0, 1, 0, blocks=3
+    )
     assert (exact(y) == 3 * (exact(a) @ exact(b).T) + 1).all()
 
 
@@ -367,7 +458,7 @@ def test_hf32():
 
 
 MISTAKES = {
-    1: "align: the left matrix starts at byte 0x80",
+    1: "align: the left matrix starts at byte 0x40",
     2: "bounds: writes bytes [0x1fc00, 0x20400) of L0C",
     3: "race: data race on L0A",
     4: "init: multiplies by bytes of the left matrix that nobody wrote",
@@ -392,16 +483,47 @@ def test_mistakes(what: int):
         assert found == []
 
 
-def test_speed():
-    m = n = 128
-    k = 256
+def test_sparse():
+    m, n, k = 20, 40, 128
+    a, b = values("int8_t", (m, k), 1), values("int8_t", (k // 2, n), 2)
+    # Of every four rows of the whole right matrix two are kept: which, by pairs of two bits.
+    first, second = rng(3).integers(0, 3, (2, k // 4, n))
+    second = np.maximum(first, second)  # the second of the last three is not before the first
+    whole = np.zeros((k, n), np.int64)
+    for g in range(k // 4):
+        for c in range(n):
+            whole[4 * g + first[g, c], c] += int(b[2 * g, c])
+            whole[4 * g + 1 + second[g, c], c] += int(b[2 * g + 1, c])
+    which = np.stack([first, second], 1).reshape(k // 2, n).astype(np.uint8)
+    bits = tiles(which, 32, 16).transpose(0, 1, 3, 2).reshape(-1, 4)
+    index = (bits << np.array([0, 2, 4, 6], np.uint8)).sum(1).astype(np.uint8)
+    y = np.empty((m, n), np.int32)
+    kernel("sparse")(zz(a, "int8_t"), zn(b, "int8_t"), index, sim.Out(y), m, n, k)
+    assert (exact(y) == exact(a) @ whole).all()
+
+
+def test_half_bias():
+    a, b = values("half", (16, 16), 1), values("half", (16, 32), 2)
+    bias = values("half", (32,), 3)
+    y = np.empty((16, 32), np.float32)
+    kernel("half_bias")(zz(a, "half"), zn(b, "half"), bias, sim.Out(y))
+    assert (exact(y) == exact(a) @ exact(b) + exact(bias)).all()
+
+
+def test_ub_to_l1():
+    a, b = values("half", (16, 16), 1), values("half", (16, 16), 2)
+    y = np.empty((16, 16), np.float32)
+    kernel("from_ub")(a, zn(b, "half"), sim.Out(y))
+    assert (exact(y) == exact(a) @ exact(b)).all()
+
+
+def test_tiled_product_and_its_speed():
+    m = n = k = 1024
     a, b = values("half", (m, k), 1), values("half", (n, k), 2)
     y = np.empty((m, n), np.float32)
-    run = kernel("product<half, float, float>")
-    args = (a, b, np.zeros(1, np.uint64), sim.Out(y), m, n, k, 0, 0, 0, 0, 0, 0, 0)
-    run(*args)
+    run = kernel("tiled")
     start = time.perf_counter()
-    for _ in range(16):
-        run(*args)
-    # 16 of 256 such tiles make a product of 1024 x 1024 x 1024.
-    assert time.perf_counter() - start < 2
+    run(a, b, sim.Out(y), m, n, k, blocks=8)
+    seconds = time.perf_counter() - start
+    assert (y == a.astype(np.float32) @ b.astype(np.float32).T).all()
+    assert seconds < 20  # about half a second on a free core

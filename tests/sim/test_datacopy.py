@@ -63,7 +63,9 @@ def test_count_that_is_no_multiple_of_a_block():
 
 
 @pytest.mark.parametrize("what", [0, 1, 2])
-@pytest.mark.parametrize("count, length, src_gap, dst_gap", [(1, 8, 0, 0), (3, 2, 1, 4), (5, 7, 3, 0), (0, 4, 0, 0)])
+@pytest.mark.parametrize(
+    "count, length, src_gap, dst_gap", [(1, 8, 0, 0), (3, 2, 1, 4), (5, 7, 3, 0), (0, 4, 0, 0)]
+)
 def test_blocks(what: int, count: int, length: int, src_gap: int, dst_gap: int):
     x = rng(what).integers(0, 256, 4096).astype(np.uint8)
     out = image(4096)
@@ -75,7 +77,17 @@ def test_blocks(what: int, count: int, length: int, src_gap: int, dst_gap: int):
     assert (out == want).all()
 
 
-def padded(x: np.ndarray, out: np.ndarray, count: int, length: int, src: int, dst: int, left: int, right: int, fill: int | None) -> None:
+def padded(
+    x: np.ndarray,
+    out: np.ndarray,
+    count: int,
+    length: int,
+    src: int,
+    dst: int,
+    left: int,
+    right: int,
+    fill: int | None,
+) -> None:
     """The documented result of DataCopyPad into UB, for 16-bit elements."""
     whole = -(-(2 * left + length + 2 * right) // 32) * 32
     for i in range(count):
@@ -90,7 +102,14 @@ def padded(x: np.ndarray, out: np.ndarray, count: int, length: int, src: int, ds
 @pytest.mark.parametrize("what", [0, 1, 2])
 @pytest.mark.parametrize(
     "count, length, src, dst, left, right",
-    [(1, 40, 0, 0, 0, 0), (4, 62, 6, 2, 0, 0), (3, 34, 10, 1, 3, 5), (2, 64, 2, 0, 0, 16), (5, 6, 0, 0, 1, 0), (2, 60, 4, 3, 2, 0)],
+    [
+        (1, 40, 0, 0, 0, 0),
+        (4, 62, 6, 2, 0, 0),
+        (3, 34, 10, 1, 3, 5),
+        (2, 64, 2, 0, 0, 16),
+        (5, 6, 0, 0, 1, 0),
+        (2, 60, 4, 3, 2, 0),
+    ],
 )
 def test_pad_in(what: int, count: int, length: int, src: int, dst: int, left: int, right: int):
     x = rng(length).integers(0, 256, 2048).astype(np.uint8)
@@ -109,7 +128,10 @@ def test_pad_in_rejects():
 
 
 @pytest.mark.parametrize("old", [0, 1])
-@pytest.mark.parametrize("count, length, src, dst", [(1, 47, 0, 0), (3, 47, 1, 1), (4, 64, 0, 5), (7, 1, 0, 0), (0, 5, 0, 0)])
+@pytest.mark.parametrize(
+    "count, length, src, dst",
+    [(1, 47, 0, 0), (3, 47, 1, 1), (4, 64, 0, 5), (7, 1, 0, 0), (0, 5, 0, 0)],
+)
 def test_pad_out(old: int, count: int, length: int, src: int, dst: int):
     x = rng(length).integers(-128, 128, 2048).astype(np.int8)
     y = np.full(2048, 77, np.int8)
@@ -121,7 +143,18 @@ def test_pad_out(old: int, count: int, length: int, src: int, dst: int):
     assert (y == want).all()
 
 
-def nz(x: np.ndarray, out: np.ndarray, nd: int, n: int, d: int, src_matrix: int, src_d: int, c0: int, stride: int, dst_matrix: int) -> None:
+def nz(
+    x: np.ndarray,
+    out: np.ndarray,
+    nd: int,
+    n: int,
+    d: int,
+    src_matrix: int,
+    src_d: int,
+    c0: int,
+    stride: int,
+    dst_matrix: int,
+) -> None:
     """ND to NZ by the page: blocks of 32 bytes, zeros up to the block."""
     size = x.itemsize
     per = 32 // size
@@ -138,9 +171,25 @@ def nz(x: np.ndarray, out: np.ndarray, nd: int, n: int, d: int, src_matrix: int,
 @pytest.mark.parametrize("dtype", ["half", "float", "int8_t", "int4b_t"])
 @pytest.mark.parametrize(
     "nd, n, d, src_matrix, src_d, c0, stride, dst_matrix",
-    [(1, 16, 23, 0, 32, 16, 1, 0), (2, 8, 23, 384, 32, 37, 2, 320), (1, 33, 70, 0, 70, 48, 1, 0), (1, 1, 5, 0, 5, 1, 1, 0)],
+    [
+        (1, 16, 23, 0, 32, 16, 1, 0),
+        (2, 8, 23, 384, 32, 37, 2, 320),
+        (1, 33, 70, 0, 70, 48, 1, 0),
+        (1, 1, 5, 0, 5, 1, 1, 0),
+    ],
 )
-def test_nd2nz(where: str, dtype: str, nd: int, n: int, d: int, src_matrix: int, src_d: int, c0: int, stride: int, dst_matrix: int):
+def test_nd2nz(
+    where: str,
+    dtype: str,
+    nd: int,
+    n: int,
+    d: int,
+    src_matrix: int,
+    src_d: int,
+    c0: int,
+    stride: int,
+    dst_matrix: int,
+):
     if where == "ub" and dtype == "int4b_t":
         pytest.skip("not documented for UB")
     x = rng(d).integers(-99, 99, 4096).astype(NUMPY[dtype])
@@ -148,7 +197,9 @@ def test_nd2nz(where: str, dtype: str, nd: int, n: int, d: int, src_matrix: int,
     out = image(32768)
     want = out.copy()
     nz(x, want, nd, n, d, src_matrix, src_d, c0, stride, dst_matrix)
-    kernel(f"nd2nz_{where}<{dtype}>")(x, out, out.size, nd, n, d, src_matrix, src_d, c0, stride, dst_matrix)
+    kernel(f"nd2nz_{where}<{dtype}>")(
+        x, out, out.size, nd, n, d, src_matrix, src_d, c0, stride, dst_matrix
+    )
     assert (out == want).all()
 
 
@@ -162,7 +213,9 @@ def test_nz2nd(dtype: str):
     for m in range(nd):
         for r in range(n):
             for e in range(d):
-                want[m * dst_matrix + r * dst_d + e] = x[m * src_matrix * 256 + e // 16 * src_n * 16 + r * 16 + e % 16]
+                want[m * dst_matrix + r * dst_d + e] = x[
+                    m * src_matrix * 256 + e // 16 * src_n * 16 + r * 16 + e % 16
+                ]
     kernel(f"nz2nd<{dtype}>")(x, y, x.nbytes, nd, n, d, src_matrix, src_n, dst_d, dst_matrix)
     assert (y == want).all()
 
@@ -200,14 +253,20 @@ def test_atomic_needs_an_old_value():
 
 def test_atomic_type():
     x = np.ones(64, np.float16)
-    assert any("copies half while the atomic mode is on for float" in e for e in errors("wrong_atomic", x, x.copy(), 64))
+    assert any(
+        "copies half while the atomic mode is on for float" in e
+        for e in errors("wrong_atomic", x, x.copy(), 64)
+    )
 
 
 def test_alignment_and_bounds():
     x = np.ones(64, np.float16)
     assert errors("misaligned", x, x.copy(), 32) == []
     assert any("starts at byte 0x10" in e for e in errors("misaligned", x, x.copy(), 16))
-    assert any("UB, which has" in e or "past the end" in e for e in errors("misaligned", x, x.copy(), 192 * 1024))
+    assert any(
+        "UB, which has" in e or "past the end" in e
+        for e in errors("misaligned", x, x.copy(), 192 * 1024)
+    )
 
 
 def test_enhanced_form_is_refused():

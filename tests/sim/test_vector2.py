@@ -7,14 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xcompile.sim.load import load
+from xcompile.errors import BuildError
+from xcompile.sim.loader import load
 
 SOURCE = Path(__file__).parent / "kernels" / "vector2.asc"
 RNG = np.random.default_rng(7)
 TYPES = [np.float32, np.float16]
 
 
-def launch(name: str, x: np.ndarray, out: np.ndarray, args: list[int], chip: str = "910B1", check: bool = True):
+def launch(
+    name: str,
+    x: np.ndarray,
+    out: np.ndarray,
+    args: list[int],
+    chip: str = "910B1",
+    check: bool = True,
+):
     """The output and the arguments after a kernel of SOURCE, and the rules it broke."""
     x, out = np.ascontiguousarray(x), np.array(out)
     words = np.zeros(64, np.int32)
@@ -23,9 +31,40 @@ def launch(name: str, x: np.ndarray, out: np.ndarray, args: list[int], chip: str
     return out, words, [e.rule for e in result.errors]
 
 
+NO_BITS = [0, 0, 0, 0]
+
+
+class Runner:
+    """The kernels by name, and with the meaning of their arguments."""
+
+    def __call__(self, name: str, x: np.ndarray, out: np.ndarray, args: list[int]):
+        return launch(name, x, out, args)[:2]
+
+    def reduce(
+        self,
+        x,
+        out,
+        call,
+        repeats,
+        *,
+        mask=0,
+        strides=(0, 0, 0),
+        work=0,
+        order=0,
+        bits=NO_BITS,
+        op=0,
+    ):
+        head = [code(x.dtype), call, x.nbytes, out.nbytes, work, mask, repeats]
+        return self("vec_reduce", x, out, [*head, *strides, order, *bits, op])
+
+    def gather(self, x, out, call, repeats, *, strides=(), tail=0, base=0, mask=0, bits=NO_BITS):
+        head = [code(x.dtype), call, x.nbytes, out.nbytes, tail, base, mask, repeats]
+        return self("vec_gather", x, out, [*head, *strides, *[0] * (4 - len(strides)), *bits])
+
+
 @pytest.fixture
 def run():
-    return lambda *args: launch(*args)[:2]
+    return Runner()
 
 
 def code(dtype) -> int:
@@ -84,7 +123,11 @@ def source(dtype, n: int) -> np.ndarray:
 def test_whole_repeat(run, dtype, op, by_bits):
     size = np.dtype(dtype).itemsize
     for order in range(4 if op else 1):
-        repeats, blk, rep = int(RNG.integers(1, 9)), int(RNG.integers(0, 3)), int(RNG.integers(0, 20))
+        repeats, blk, rep = (
+            int(RNG.integers(1, 9)),
+            int(RNG.integers(0, 3)),
+            int(RNG.integers(0, 20)),
+        )
         stride = int(RNG.integers(1, 4))
         m = Masked(dtype, repeats, by_bits)
         x = source(dtype, 8192 // size)
@@ -106,8 +149,16 @@ def test_whole_repeat(run, dtype, op, by_bits):
                 want[at] = value
             else:
                 want.view(np.uint32)[at] = index
-        got, _ = run(
-            "vec_reduce", x, out, [code(dtype), 0, x.nbytes, out.nbytes, 0, m.arg, repeats, stride, blk, rep, order, *m.words, op]
+        got, _ = run.reduce(
+            x,
+            out,
+            0,
+            repeats,
+            mask=m.arg,
+            strides=(stride, blk, rep),
+            order=order,
+            bits=m.words,
+            op=op,
         )
         np.testing.assert_array_equal(got.view(np.uint8), want.view(np.uint8))
 
@@ -124,12 +175,18 @@ def test_block(run, dtype, op, by_bits):
     active = np.broadcast_to(m.bits.reshape(8, 32 // size), v.shape)
     out = RNG.random(2048 // size).astype(dtype)
     want = out.copy()
-    result = tree(np.where(active, v, dtype(0))) if op == 0 else OPS[op](np.where(active, v, dtype(-np.inf if op == 1 else np.inf)), 2)
+    result = (
+        tree(np.where(active, v, dtype(0)))
+        if op == 0
+        else OPS[op](np.where(active, v, dtype(-np.inf if op == 1 else np.inf)), 2)
+    )
     for r in range(repeats):
         for b in range(8):
             if active[r, b].any():
                 want[r * stride * 8 + b] = result[r, b]
-    got, _ = run("vec_reduce", x, out, [code(dtype), 1, x.nbytes, out.nbytes, 0, m.arg, repeats, stride, blk, rep, 0, *m.words, op])
+    got, _ = run.reduce(
+        x, out, 1, repeats, mask=m.arg, strides=(stride, blk, rep), bits=m.words, op=op
+    )
     np.testing.assert_array_equal(got, want)
 
 
@@ -145,8 +202,10 @@ def test_pair(run, dtype, by_bits):
     want = out.copy()
     written = m.bits[0::2] | m.bits[1::2]
     for r in range(repeats):
-        want[r * 2 * half_lanes : r * 2 * half_lanes + half_lanes][written] = (v[r, 0::2] + v[r, 1::2])[written]
-    got, _ = run("vec_reduce", x, out, [code(dtype), 2, x.nbytes, out.nbytes, 0, m.arg, repeats, 2, 1, 9, 0, *m.words, 0])
+        want[r * 2 * half_lanes : r * 2 * half_lanes + half_lanes][written] = (
+            v[r, 0::2] + v[r, 1::2]
+        )[written]
+    got, _ = run.reduce(x, out, 2, repeats, mask=m.arg, strides=(2, 1, 9), bits=m.words)
     np.testing.assert_array_equal(got, want)
 
 
@@ -162,7 +221,7 @@ def test_sum_of_count(run, dtype, count):
     for i, s in enumerate(tree(padded.reshape(-1, lanes))):
         want = s if i == 0 else dtype(np.float32(want) + np.float32(s))
     out = np.zeros(32 // size, dtype)
-    got, _ = run("vec_reduce", x, out, [code(dtype), 4, x.nbytes, out.nbytes, 32, 0, count, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    got, _ = run.reduce(x, out, 4, count, work=32)
     assert got[0] == want
     assert not got[1:].any()
 
@@ -173,7 +232,7 @@ def test_sum_of_repeats(run, dtype, repeats):
     size = np.dtype(dtype).itemsize
     lanes = 256 // size
     m = Masked(dtype, repeats, True)
-    x = RNG.standard_normal((repeats * 256 // size)).astype(dtype)
+    x = RNG.standard_normal(repeats * 256 // size).astype(dtype)
     v = tree(np.where(m.bits, x.reshape(repeats, lanes), dtype(0)))
     while v.size > 1:
         padded = np.zeros(-(-v.size // lanes) * lanes, dtype)
@@ -181,7 +240,7 @@ def test_sum_of_repeats(run, dtype, repeats):
         v = tree(padded.reshape(-1, lanes))
     out = np.zeros(32 // size, dtype)
     work = -(-repeats * size // 32) * 32
-    got, _ = run("vec_reduce", x, out, [code(dtype), 3, x.nbytes, out.nbytes, work, -1, repeats, 0, 0, 8, 0, *m.words, 0])
+    got, _ = run.reduce(x, out, 3, repeats, mask=-1, strides=(0, 0, 8), work=work, bits=m.words)
     assert got[0] == v[0]
 
 
@@ -214,7 +273,7 @@ def test_max_min(run, dtype, op, index):
         out = np.full(32 // size, 7, dtype)
         at = pick(x[:count])
         work = max(32, work_bytes(size, max(1, count // lanes), bool(index)))
-        got, _ = run("vec_reduce", x, out, [code(dtype), 4, x.nbytes, out.nbytes, work, 0, count, 0, 0, 0, index, 0, 0, 0, 0, op])
+        got, _ = run.reduce(x, out, 4, count, work=work, order=index, op=op)
         assert got[0] == x[at]
         assert got[1:2].view(np.uint16)[0] == at if index else got[1] == 7
     for repeats, rep in ((1, 8), (5, 3), (150, 8)):
@@ -225,7 +284,18 @@ def test_max_min(run, dtype, op, index):
         r, lane = divmod(int(pick(v)), lanes)
         out = np.zeros(32 // size, dtype)
         work = work_bytes(size, repeats, bool(index))
-        got, _ = run("vec_reduce", x, out, [code(dtype), 3, x.nbytes, out.nbytes, work, -1, repeats, 0, 0, rep, index, *m.words, op])
+        got, _ = run.reduce(
+            x,
+            out,
+            3,
+            repeats,
+            mask=-1,
+            strides=(0, 0, rep),
+            work=work,
+            order=index,
+            bits=m.words,
+            op=op,
+        )
         assert got[0] == v[r, lane]
         if index:
             assert got[1:2].view(np.uint16)[0] == r * rep * (32 // size) + lane
@@ -235,7 +305,7 @@ def test_nan_wins(run):
     x = np.ones(128, np.float32)
     x[77] = np.nan
     out = np.zeros(8, np.float32)
-    got, _ = run("vec_reduce", x, out, [0, 4, x.nbytes, out.nbytes, 64, 0, 128, 0, 0, 0, 1, 0, 0, 0, 0, 1])
+    got, _ = run.reduce(x, out, 4, 128, work=64, order=1, op=1)
     assert np.isnan(got[0]) and got[1:2].view(np.uint32)[0] == 77
 
 
@@ -247,9 +317,9 @@ def test_mask_registers(run, dtype):
     x = source(dtype, 8192 // size)
     out = np.zeros(256 // size, dtype)
     v = x[lane_bytes(size, 3, 2, 9) // size]
-    got, _ = run("vec_reduce", x, out, [code(dtype), 9, x.nbytes, out.nbytes, 32, 0, 3, 2, 2, 9, 0, *m.words, 0])
+    got, _ = run.reduce(x, out, 9, 3, strides=(2, 2, 9), work=32, bits=m.words)
     np.testing.assert_array_equal(got[0:6:2], tree(np.where(m.bits, v, dtype(0))))
-    got, _ = run("vec_reduce", x, out, [code(dtype), 9, x.nbytes, out.nbytes, 32, 0, 3, 1, 2, 9, 0, *m.words, 1])
+    got, _ = run.reduce(x, out, 9, 3, strides=(1, 2, 9), work=32, bits=m.words, op=1)
     np.testing.assert_array_equal(got[0:6:2], np.where(m.bits, v, dtype(-np.inf)).max(1))
     for count in (3, lanes, 2 * lanes + 19):
         repeats = -(-count // lanes)
@@ -257,12 +327,14 @@ def test_mask_registers(run, dtype):
         v.ravel()[count:] = 0
         sums, blocks = tree(v), tree(v.reshape(-1, 32 // size))
         for call, want in ((10, sums), (11, blocks[: -(-count * size // 32)]), (12, [sums.sum()])):
-            got, _ = run("vec_reduce", x, out, [code(dtype), call, x.nbytes, out.nbytes, 32, 0, 1, 1, 1, 8, count, *m.words, 0])
+            got, _ = run.reduce(
+                x, out, call, 1, strides=(1, 1, 8), work=32, order=count, bits=m.words
+            )
             np.testing.assert_array_equal(got[: len(want)], want)
             assert not got[len(want) :].any()
 
 
-# ------------------------------------------------------------------------------------- gather, copy
+# ------------------------------------------------------------------------------------ gather, copy
 WIDE = [np.uint32, np.uint16]
 
 
@@ -281,7 +353,7 @@ def test_gather(run, dtype):
     offsets = (RNG.integers(0, 900, count) * size).astype(np.uint32)
     data, tail = with_tail(x, offsets)
     out = np.zeros(512, dtype)
-    got, _ = run("vec_gather", data, out, [code(dtype), 0, data.nbytes, out.nbytes, tail, 16, 0, count, 0, 0, 0, 0])
+    got, _ = run.gather(data, out, 0, count, tail=tail, base=16)
     np.testing.assert_array_equal(got[:count], x[(offsets + 16) // size])
     assert not got[count:].any()
     for by_bits in (False, True):
@@ -292,7 +364,7 @@ def test_gather(run, dtype):
         for r in range(3):
             part = want[r * 320 // size :][:lanes]
             part[m.bits] = x[offsets[r * lanes : (r + 1) * lanes] // size][m.bits]
-        got, _ = run("vec_gather", data, out, [code(dtype), 1, data.nbytes, out.nbytes, tail, 0, m.arg, 3, 10, 0, 0, 0, *m.words])
+        got, _ = run.gather(data, out, 1, 3, strides=(10,), tail=tail, mask=m.arg, bits=m.words)
         np.testing.assert_array_equal(got, want)
 
 
@@ -304,7 +376,7 @@ def test_gather_blocks(run, dtype):
     data, tail = with_tail(x, offsets)
     out = np.zeros(4096 // size, dtype)
     for blk, rep in ((1, 8), (0, 8), (2, 17)):
-        got, _ = run("vec_gather", data, out, [code(dtype), 2, data.nbytes, out.nbytes, tail, 0, 0, 3, blk, rep, 0, 0])
+        got, _ = run.gather(data, out, 2, 3, strides=(blk, rep), tail=tail)
         want = out.copy()
         for n, o in enumerate(offsets):
             at = (n // 8 * rep + n % 8 * max(blk, 1)) * 32 // size
@@ -322,17 +394,27 @@ def test_gather_mask_fixed(run, dtype, pattern):
     lanes = 256 // size
     x = RNG.integers(0, 60000, 8192 // size).astype(dtype)
     out = np.zeros(8192 // size, dtype)
-    for counter, mask, repeats, blk, rep in ((0, 0, 4, 1, 8), (0, 0, 3, 2, 20), (1, 70, 2, 1, 4), (1, 500, 1, 1, 0), (1, 33, 3, 2, 12)):
+    for counter, mask, repeats, blk, rep in (
+        (0, 0, 4, 1, 8),
+        (0, 0, 3, 2, 20),
+        (1, 70, 2, 1, 4),
+        (1, 500, 1, 1, 0),
+        (1, 33, 3, 2, 12),
+    ):
         n = mask if counter else lanes
         element = np.arange(n) * size
-        at = (np.arange(repeats)[:, None] * rep * 32 + element // 32 * blk * 32 + element % 32) // size
+        at = (
+            np.arange(repeats)[:, None] * rep * 32 + element // 32 * blk * 32 + element % 32
+        ) // size
         chosen = np.isin(np.arange(n) % 4, FIXED[pattern])
         want = x[at[:, chosen]].ravel()
-        got, args = run("vec_gather", x, out, [code(dtype), 3, x.nbytes, out.nbytes, 0, pattern, mask, repeats, blk, rep, 0, counter])
+        got, args = run.gather(
+            x, out, 3, repeats, strides=(blk, rep, 0, counter), base=pattern, mask=mask
+        )
         assert args[0] == want.size
         np.testing.assert_array_equal(got[: want.size], want)
         assert not got[want.size :].any()
-    got, args = run("vec_gather", x, out, [code(dtype), 6, x.nbytes, out.nbytes, 0, pattern, 0, 4, 1, 8, 0, 0])
+    got, args = run.gather(x, out, 6, 4, strides=(1, 8), base=pattern)
     want = x[: 4 * lanes].reshape(-1, 4)[:, FIXED[pattern]].ravel()
     np.testing.assert_array_equal(got[: want.size], want)
 
@@ -345,7 +427,13 @@ def test_gather_mask_user(run, dtype):
     out = np.zeros(8192 // size, dtype)
     pattern = RNG.integers(0, 256, 256).astype(np.uint8)
     data, tail = with_tail(x, pattern)
-    for counter, mask, repeats, blk, rep, rep1 in ((0, 0, 4, 1, 8, 1), (0, 0, 3, 2, 20, 0), (1, 70, 2, 1, 4, 0), (1, 500, 1, 1, 0, 0), (1, 200, 3, 1, 25, 2)):
+    for counter, mask, repeats, blk, rep, rep1 in (
+        (0, 0, 4, 1, 8, 1),
+        (0, 0, 3, 2, 20, 0),
+        (1, 70, 2, 1, 4, 0),
+        (1, 500, 1, 1, 0, 0),
+        (1, 200, 3, 1, 25, 2),
+    ):
         n = mask if counter else lanes
         element = np.arange(n) * size
         want = []
@@ -353,7 +441,9 @@ def test_gather_mask_user(run, dtype):
             bits = np.unpackbits(pattern[r * rep1 * 32 :], bitorder="little")[:n].astype(bool)
             want.append(x[((r * rep * 32 + element // 32 * blk * 32 + element % 32) // size)[bits]])
         want = np.concatenate(want)
-        got, args = run("vec_gather", data, out, [code(dtype), 4, data.nbytes, out.nbytes, tail, 0, mask, repeats, blk, rep, rep1, counter])
+        got, args = run.gather(
+            data, out, 4, repeats, strides=(blk, rep, rep1, counter), tail=tail, mask=mask
+        )
         assert args[0] == want.size
         np.testing.assert_array_equal(got[: want.size], want)
 
@@ -365,7 +455,7 @@ def test_copy(run, dtype, by_bits):
     m = Masked(dtype, 4, by_bits)
     x = RNG.integers(0, 60000, 8192 // size).astype(dtype)
     out = np.zeros(8192 // size, dtype)
-    got, _ = run("vec_gather", x, out, [code(dtype), 5, x.nbytes, out.nbytes, 0, 0, m.arg, 4, 2, 1, 17, 3, *m.words])
+    got, _ = run.gather(x, out, 5, 4, strides=(2, 1, 17, 3), mask=m.arg, bits=m.words)
     want = out.copy()
     to, at = lane_bytes(size, 4, 2, 17) // size, lane_bytes(size, 4, 1, 3) // size
     want[to[:, m.bits]] = x[at[:, m.bits]]
@@ -378,7 +468,7 @@ def test_copy_counter_mode(run, dtype):
     x = RNG.integers(0, 60000, 8192 // size).astype(dtype)
     out = np.zeros(8192 // size, dtype)
     count, repeats = 144, 2
-    got, _ = run("vec_gather", x, out, [code(dtype), 8, x.nbytes, out.nbytes, 0, 0, count, repeats, 1, 3, 40, 5])
+    got, _ = run.gather(x, out, 8, repeats, strides=(1, 3, 40, 5), mask=count)
     want = out.copy()
     byte = np.arange(count) * size
     for r in range(repeats):
@@ -387,7 +477,7 @@ def test_copy_counter_mode(run, dtype):
     np.testing.assert_array_equal(got, want)
 
 
-# ------------------------------------------------------------------------------------------- sorting
+# ----------------------------------------------------------------------------------------- sorting
 def pairs(dtype, score: np.ndarray, index: np.ndarray) -> np.ndarray:
     raw = np.zeros((score.size, 8), np.uint8)
     raw[:, : score.itemsize] = np.ascontiguousarray(score).view(np.uint8).reshape(score.size, -1)
@@ -408,12 +498,18 @@ def test_sort(run, dtype, repeats):
     out = np.zeros(8 * n // score.itemsize, dtype)
     args = [code(dtype), 0, data.nbytes, out.nbytes, 8 * n, repeats, 0, 0, 0, 0, 0, 0]
     got, _ = run("vec_sort", data, out, args)
-    order = np.concatenate([32 * r + descending(score[32 * r : 32 * r + 32]) for r in range(repeats)])
-    np.testing.assert_array_equal(got.view(np.uint8), pairs(dtype, score[order], index[order]).view(np.uint8))
+    order = np.concatenate(
+        [32 * r + descending(score[32 * r : 32 * r + 32]) for r in range(repeats)]
+    )
+    np.testing.assert_array_equal(
+        got.view(np.uint8), pairs(dtype, score[order], index[order]).view(np.uint8)
+    )
     order = descending(score)
     args[1] = 1
     got, _ = run("vec_sort", data, out, args)
-    np.testing.assert_array_equal(got.view(np.uint8), pairs(dtype, score[order], index[order]).view(np.uint8))
+    np.testing.assert_array_equal(
+        got.view(np.uint8), pairs(dtype, score[order], index[order]).view(np.uint8)
+    )
     args[1] = 2
     got, _ = run("vec_sort", data, out, args)
     np.testing.assert_array_equal(got[:n], score[order])
@@ -431,7 +527,12 @@ def test_merge(run, dtype, queues, suspend):
     data = pairs(dtype, np.concatenate(scores), index)
     data = np.concatenate([data, np.zeros(-data.nbytes % 32 // data.itemsize, dtype)])
     out = np.zeros_like(data)
-    got, args = run("vec_sort", data, out, [code(dtype), 3, data.nbytes, out.nbytes, 32, 1, *lengths, 2**queues - 1, suspend])
+    got, args = run(
+        "vec_sort",
+        data,
+        out,
+        [code(dtype), 3, data.nbytes, out.nbytes, 32, 1, *lengths, 2**queues - 1, suspend],
+    )
     order = descending(np.concatenate(scores))
     queue = np.repeat(np.arange(4), lengths)[order]
     if suspend:
@@ -446,15 +547,24 @@ def test_merge(run, dtype, queues, suspend):
 @pytest.mark.parametrize("dtype", TYPES)
 def test_merge_repeats(run, dtype):
     times, length = 3, 32
-    score = np.sort(source(dtype, times * 4 * length).reshape(-1, length), 1)[:, ::-1].reshape(times, -1)
+    score = np.sort(source(dtype, times * 4 * length).reshape(-1, length), 1)[:, ::-1].reshape(
+        times, -1
+    )
     index = np.arange(score.size, dtype=np.uint32).reshape(times, -1)
     data = pairs(dtype, score.ravel(), index.ravel())
-    got, _ = run("vec_sort", data, np.zeros_like(data), [code(dtype), 3, data.nbytes, data.nbytes, 32, times, *[length] * 4, 15, 0])
-    want = [pairs(dtype, s[descending(s)], i[descending(s)]) for s, i in zip(score, index, strict=True)]
+    got, _ = run(
+        "vec_sort",
+        data,
+        np.zeros_like(data),
+        [code(dtype), 3, data.nbytes, data.nbytes, 32, times, *[length] * 4, 15, 0],
+    )
+    want = [
+        pairs(dtype, s[descending(s)], i[descending(s)]) for s, i in zip(score, index, strict=True)
+    ]
     np.testing.assert_array_equal(got.view(np.uint8), np.concatenate(want).view(np.uint8))
 
 
-# ----------------------------------------------------------------------------------------- transpose
+# --------------------------------------------------------------------------------------- transpose
 def test_transpose_16(run):
     x = np.arange(256, dtype=np.float16)
     got, _ = run("vec_transpose", x, np.zeros_like(x), [2, 0, 512, 512, 0, *[0] * 7])
@@ -468,9 +578,19 @@ def test_nchw_nhwc(run, dtype):
     x = RNG.integers(0, 100, (n, c, h, w)).astype(dtype)
     tile = (32 if size == 1 else 16) * 32
     total = x.nbytes
-    got, _ = run("vec_transpose", x.ravel(), np.zeros(x.size, dtype), [size, 1, total, total, (c + 2) * tile, n, c, h, w, 11, 0, 0])
+    got, _ = run(
+        "vec_transpose",
+        x.ravel(),
+        np.zeros(x.size, dtype),
+        [size, 1, total, total, (c + 2) * tile, n, c, h, w, 11, 0, 0],
+    )
     np.testing.assert_array_equal(got.reshape(n, h, w, c), x.transpose(0, 2, 3, 1))
-    back, _ = run("vec_transpose", got, np.zeros(x.size, dtype), [size, 1, total, total, (2 * c + 1) * tile, n, c, h, w, 12, 0, 0])
+    back, _ = run(
+        "vec_transpose",
+        got,
+        np.zeros(x.size, dtype),
+        [size, 1, total, total, (2 * c + 1) * tile, n, c, h, w, 12, 0, 0],
+    )
     np.testing.assert_array_equal(back.reshape(x.shape), x)
 
 
@@ -483,7 +603,20 @@ def test_trans_data(run, dtype, form):
     out = np.zeros(16 * 4 * per, dtype)
     rows = x.reshape(16, 4, per)
     for repeats, high in ((4, 0), (1, 1)):
-        args = [size, form, x.nbytes, out.nbytes, 256, repeats, 16 if repeats > 1 else 0, 1 if repeats > 1 else 0, high, high, 32, 128]
+        args = [
+            size,
+            form,
+            x.nbytes,
+            out.nbytes,
+            256,
+            repeats,
+            16 if repeats > 1 else 0,
+            1 if repeats > 1 else 0,
+            high,
+            high,
+            32,
+            128,
+        ]
         got, _ = run("vec_transpose", x, out, args)
         got = got.reshape(4, 16, per)
         for r in range(repeats):
@@ -494,7 +627,9 @@ def test_trans_data(run, dtype, form):
             else:
                 np.testing.assert_array_equal(got[r].reshape(per, 16), rows[:, r].T)
     # A single repeat starts one stride in.
-    got, _ = run("vec_transpose", x, out, [size, form, x.nbytes, out.nbytes, 256, 1, 16, 2, 0, 0, 32, 128])
+    got, _ = run(
+        "vec_transpose", x, out, [size, form, x.nbytes, out.nbytes, 256, 1, 16, 2, 0, 0, 32, 128]
+    )
     got = got.reshape(4, 16, per)
     assert not got[0].any()
     if size > 1:
@@ -508,10 +643,10 @@ def test_special_registers(run, dtype):
     lanes = 256 // size
     x = source(dtype, 4096)
     out = np.zeros(64 // size, dtype)
-    got, _ = run("vec_reduce", x, out, [code(dtype), 8, x.nbytes, out.nbytes, 32, lanes, 100, 1, 1, 8, 0, 0, 0, 0, 0, 0])
+    got, _ = run.reduce(x, out, 8, 100, mask=lanes, strides=(1, 1, 8), work=32)
     assert got[0] == got[1] == got[2] == x[:100].astype(np.float64).sum()
     for op, pick in ((1, np.argmax), (2, np.argmin)):
-        got, _ = run("vec_reduce", x, out, [code(dtype), 8, x.nbytes, out.nbytes, 32, lanes, 5, 1, 1, 8, 0, 0, 0, 0, 0, op])
+        got, _ = run.reduce(x, out, 8, 5, mask=lanes, strides=(1, 1, 8), work=32, op=op)
         at = pick(x[: 5 * lanes])
         assert got[5] == x[at] and got[6:7].view(np.uint16)[0] == at
 
@@ -522,10 +657,10 @@ def test_nothing_to_do(run, call):
     for mask, repeats in ((0, 1), (64, 0), (-1, 1)):
         if call == 4 and repeats:
             continue
-        got, _ = run("vec_reduce", x, out, [0, call, 1024, 256, 64, mask, repeats, 1, 1, 8, 0, 0, 0, 0, 0, 0])
+        got, _ = run.reduce(x, out, call, repeats, mask=mask, strides=(1, 1, 8), work=64)
         assert (got == 3).all()
     if call != 4:  # beyond the repeat: all of it
-        got, _ = run("vec_reduce", x, out, [0, call, 1024, 256, 64, 128, 1, 1, 1, 8, 0, 0, 0, 0, 0, 0])
+        got, _ = run.reduce(x, out, call, 1, mask=128, strides=(1, 1, 8), work=64)
         assert got[0] == (8 if call == 1 else 64)
 
 
@@ -552,7 +687,7 @@ def test_950():
         assert launch("vec_950", x, np.zeros_like(x), [call, n], check=False)[2] == ["chip"]
 
 
-# ------------------------------------------------------------------------------------------- faults
+# ------------------------------------------------------------------------------------------ faults
 F32 = np.zeros(1024, np.float32)
 U32 = np.zeros(1024, np.uint32)
 
@@ -564,28 +699,73 @@ def offsets(*first: int) -> np.ndarray:
 
 
 FAULTS = {
-    "source read after an earlier repeat wrote it": ("vec_reduce", F32, [0, 5, 4096, 256, 0, 64, 2, 1, 1, 0], "param"),
+    "source read after an earlier repeat wrote it": (
+        "vec_reduce",
+        F32,
+        [0, 5, 4096, 256, 0, 64, 2, 1, 1, 0],
+        "param",
+    ),
     "repeats": ("vec_reduce", F32, [0, 0, 4096, 2048, 0, 8, 256, 1, 1, 0], "param"),
     "unwritten source": ("vec_reduce", F32, [0, 6, 4096, 256, 1024, 64, 1, 1, 1, 8], "init"),
     "misaligned result": ("vec_reduce", F32, [0, 7, 4096, 256, 0, 64, 1, 1, 1, 8], "align"),
     "results past the buffer": ("vec_reduce", F32, [0, 0, 4096, 32, 32, 8, 9, 1, 1, 8], "bounds"),
-    "scratch too small": ("vec_reduce", F32, [0, 4, 4096, 32, 32, 0, 1024, 0, 0, 0, 1, 0, 0, 0, 0, 1], "bounds"),
-    "gather offset not of an element": ("vec_gather", offsets(0, 2), [0, 0, 4096, 64, 2048, 0, 0, 8], "align"),
+    "scratch too small": (
+        "vec_reduce",
+        F32,
+        [0, 4, 4096, 32, 32, 0, 1024, 0, 0, 0, 1, 0, 0, 0, 0, 1],
+        "bounds",
+    ),
+    "gather offset not of an element": (
+        "vec_gather",
+        offsets(0, 2),
+        [0, 0, 4096, 64, 2048, 0, 0, 8],
+        "align",
+    ),
     "gather outside": ("vec_gather", offsets(0, 40000), [0, 0, 4096, 64, 2048, 0, 0, 8], "bounds"),
-    "gather block not aligned": ("vec_gather", offsets(0, 16), [0, 2, 4096, 256, 2048, 0, 0, 1, 1, 8], "align"),
+    "gather block not aligned": (
+        "vec_gather",
+        offsets(0, 16),
+        [0, 2, 4096, 256, 2048, 0, 0, 1, 1, 8],
+        "align",
+    ),
     "gather in place": ("vec_gather", offsets(0, 4, 8), [0, 7, 4096, 64, 2048, 0, 0, 8], "param"),
     "gather pattern": ("vec_gather", U32, [0, 3, 4096, 256, 0, 8, 0, 1, 1, 8, 0, 0], "param"),
-    "gather mask of no elements": ("vec_gather", U32, [0, 3, 4096, 256, 0, 1, 0, 1, 1, 8, 0, 1], "param"),
+    "gather mask of no elements": (
+        "vec_gather",
+        U32,
+        [0, 3, 4096, 256, 0, 1, 0, 1, 1, 8, 0, 1],
+        "param",
+    ),
     "copy stride": ("vec_gather", U32, [0, 5, 4096, 256, 0, 0, 64, 1, 1, 1, 4096, 8], "param"),
     "sort repeats": ("vec_sort", F32, [0, 0, 4096, 4096, 32, 256], "param"),
     "merge of one queue": ("vec_sort", F32, [0, 3, 4096, 4096, 32, 1, 32, 32, 0, 0, 5, 0], "param"),
     "merge onto a queue": ("vec_sort", F32, [0, 4, 4096, 4096, 32, 1, 32, 32, 0, 0, 3, 0], "param"),
-    "merge past the buffer": ("vec_sort", F32, [0, 3, 4096, 256, 32, 1, 32, 32, 0, 0, 3, 0], "bounds"),
+    "merge past the buffer": (
+        "vec_sort",
+        F32,
+        [0, 3, 4096, 256, 32, 1, 32, 32, 0, 0, 3, 0],
+        "bounds",
+    ),
     "transpose scratch": ("vec_transpose", F32, [4, 1, 1024, 1024, 512, 1, 4, 8, 8, 11], "param"),
-    "transpose of an odd plane": ("vec_transpose", F32, [4, 1, 1024, 1024, 16384, 1, 4, 3, 5, 11], "align"),
+    "transpose of an odd plane": (
+        "vec_transpose",
+        F32,
+        [4, 1, 1024, 1024, 16384, 1, 4, 3, 5, 11],
+        "align",
+    ),
     "transpose type": ("vec_transpose", F32, [4, 1, 1024, 1024, 16384, 1, 4, 8, 8, 3], "chip"),
-    "transpose of the wrong size": ("vec_transpose", F32.astype(np.float16), [2, 1, 1024, 1024, 512, 0, 0, 8, 32, 10], "param"),
-    "list entry not aligned": ("vec_transpose", F32, [4, 3, 1024, 1024, 512, 1, 0, 0, 0, 0, 32, 16], "align"),
+    "transpose of the wrong size": (
+        "vec_transpose",
+        F32.astype(np.float16),
+        [2, 1, 1024, 1024, 512, 0, 0, 8, 32, 10],
+        "param",
+    ),
+    "list entry not aligned": (
+        "vec_transpose",
+        F32,
+        [4, 3, 1024, 1024, 512, 1, 0, 0, 0, 0, 32, 16],
+        "align",
+    ),
 }
 
 
@@ -595,3 +775,41 @@ def test_fault(fault):
     out = np.zeros(args[3] // x.itemsize, x.dtype)
     rules = launch(name, x, out, [*args, *[0] * (16 - len(args))], check=False)[2]
     assert rules[0] == rule
+
+
+REFUSED = """
+#include "kernel_operator.h"
+using namespace AscendC;
+__global__ __vector__ void refused() {
+  LocalTensor<int32_t> i;
+  LocalTensor<float> f;
+  LocalTensor<uint16_t> u;
+  LocalTensor<uint8_t> b;
+  uint64_t n;
+  ReduceSum(i, i, i, 8);
+  WholeReduceMax(i, i, 8, 1, 1, 1, 8);
+  GatherMask(f, f, u, false, 0, {1, 1, 8, 0}, n);
+  Gatherb(f, f, i.ReinterpretCast<uint32_t>(), 1, GatherRepeatParams(1, 8));
+  Copy(b, b, 8ul, 1, {1, 1, 8, 8});
+  Sort32(i, i, i.ReinterpretCast<uint32_t>(), 1);
+  RpSort16(f, f, 1);
+  VectorPadding(f, f, 0, false, 8);
+  Transpose(f, f);
+}
+"""
+
+
+def test_types_and_chips_refused_when_compiled():
+    with pytest.raises(BuildError) as e:
+        load(REFUSED, "refused", flags=["-fmax-errors=0"])
+    for text in (
+        "this reduction takes half or float",
+        "uint16_t for 16-bit and uint32_t for 32-bit",
+        "Gatherb takes uint16_t or uint32_t",
+        "Copy takes 16-bit and 32-bit",
+        "takes half or float scores",
+        "use Sort32, MrgSort and GatherMask",
+        "VectorPadding exists on the inference chips only",
+        "Transpose of 16x16 takes",
+    ):
+        assert text in str(e.value), text

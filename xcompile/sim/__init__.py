@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 from xcompile.errors import SimulationError
 
 if TYPE_CHECKING:
-    from xcompile.sim.arguments import Out
-    from xcompile.sim.load import Kernel, Result, SimError, build, load
+    from xcompile.sim.arguments import Out, TensorList
+    from xcompile.sim.loader import Kernel, Result, SimError, build, load
 
 _LAZY = {  # `xcompile simcc` needs no numpy
     "Out": "xcompile.sim.arguments",
-    "Kernel": "xcompile.sim.load",
-    "Result": "xcompile.sim.load",
-    "SimError": "xcompile.sim.load",
-    "build": "xcompile.sim.load",
-    "load": "xcompile.sim.load",
+    "TensorList": "xcompile.sim.arguments",
+    "Kernel": "xcompile.sim.loader",
+    "Result": "xcompile.sim.loader",
+    "SimError": "xcompile.sim.loader",
+    "build": "xcompile.sim.loader",
+    "load": "xcompile.sim.loader",
 }
-__all__ = ["Kernel", "Out", "Result", "SimError", "SimulationError", "build", "load"]
+__all__ = ["Kernel", "Out", "Result", "SimError", "SimulationError", "TensorList", "build", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,31 @@ class Out:
     array: Any
 
 
+class TensorList:
+    """Several arrays as one parameter, laid out as the kernel's ListTensorDesc reads it."""
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        self.arrays = list(arrays)
+        words = 1 + sum(1 + np.ndim(a.array if isinstance(a, Out) else a) for a in self.arrays)
+        self.table = np.zeros(words + len(self.arrays), np.uint64)
+        self.table[0] = 8 * words  # where the addresses begin
+        at = 1
+        for i, value in enumerate(self.arrays):
+            shape = (value.array if isinstance(value, Out) else value).shape
+            self.table[at] = len(shape) | i << 32
+            self.table[at + 1 : at + 1 + len(shape)] = shape
+            at += 1 + len(shape)
+
+    def address(self, place: Callable[[int], int]) -> None:
+        """Fill in the addresses, known once the arrays have their place."""
+        first = len(self.table) - len(self.arrays)
+        for i, value in enumerate(self.arrays):
+            found = memory_of(value.array if isinstance(value, Out) else value)
+            if found is None:
+                raise XCompileError(f"entry {i} of a TensorList is no array")
+            self.table[first + i] = place(found[0])
+
+
 @dataclass
 class Buffer:
     """One stretch of the caller's memory and its copy in global memory."""
@@ -41,9 +66,11 @@ class Buffer:
     memory: Any = None
     base: int = 0
 
-    def stage(self) -> None:
+    def reserve(self) -> None:
         self.memory = (ctypes.c_char * (self.size + 2 * ALIGN))()
         self.base = -(-ctypes.addressof(self.memory) // ALIGN) * ALIGN
+
+    def stage(self) -> None:
         if self.written:
             ctypes.memmove(self.base, self.address, self.size)
         else:
@@ -81,6 +108,8 @@ class Memory:
 
     def __init__(self, values: Sequence[Any]) -> None:
         spans = []
+        lists = [v for v in values if isinstance(v, TensorList)]
+        values = [*values, *(a for v in lists for a in v.arrays), *(v.table for v in lists)]
         for value in values:
             array = value.array if isinstance(value, Out) else value
             found = memory_of(array)
@@ -95,6 +124,10 @@ class Memory:
                 last.written |= written
             else:
                 self.buffers.append(Buffer(address, size, written, readonly))
+        for b in self.buffers:
+            b.reserve()
+        for v in lists:
+            v.address(self.place)
         for b in self.buffers:
             b.stage()
 
@@ -111,6 +144,8 @@ def convert(value: Any, code: str, size: int, memory: Memory) -> Argument:
     if code == "p":
         if inner is None:
             return Argument("p", ctypes.c_uint64(0), 8)
+        if isinstance(inner, TensorList):
+            inner = inner.table
         found = memory_of(inner)
         if found is None:
             raise _unfit(code, size, inner)

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from xcompile.hostcc import cache_dir, compiler, write_atomic
 from xcompile.errors import BuildError, XCompileError
+from xcompile.hostcc import cache_dir, compiler, write_atomic
 
 ROOT = Path(__file__).parent.parent / "runtime" / "sim"
 INCLUDE = ROOT / "include"

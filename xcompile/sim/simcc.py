@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xcompile.hostcc import cache_dir, compiler
 from xcompile.errors import XCompileError
+from xcompile.hostcc import cache_dir, compiler
 from xcompile.sim import library
 from xcompile.sim.library import digest
 from xcompile.sim.translate import Translator, Unit, write_unit
@@ -54,11 +54,15 @@ The result runs on this machine, with all checks; an error found by a check make
   libraries (-lascendcl, -ltiling_api, ...), are accepted and dropped.
 
 When the program runs, the environment says how:
-  XC_SIM_CHIP        chip to simulate            [default: 910B1]
-  XC_SIM_CHECKS      all, none, or a comma list: bounds, align, param, init, race, queue, flag, chip
-  XC_SIM_SEED        order in which the cores run [default: 0]
+  XC_SIM_CHIP        chip to simulate                [default: the one of --chip]
+  XC_SIM_CHECKS      all, none, or a comma list of bounds, align, param, init, race, queue, flag,
+                     chip; -NAME takes one away: all,-init
+  XC_SIM_SEED        order in which the cores run    [default: 0]
   XC_SIM_TRACE       file for a Perfetto trace
-  XC_SIM_AUTO_SYNC   0: do not add the synchronisation that the vendor's compiler inserts
+  XC_SIM_REPORT      file for the cycle model's figures (JSON)
+  XC_SIM_TIMING      0: no cycle model
+  XC_SIM_AUTO_SYNC   0: without the synchronisation that the vendor's compiler inserts
+  XC_SIM_MAX_ERRORS  kinds of errors to print        [default: 20]
 Runtime compilation (aclrtcCompileProg) runs the command in XC_SIMCC [default: xcompile simcc].
 """
 

@@ -78,8 +78,8 @@ aclError checkSide(const char* api, const char* role, const void* p, bool wantDe
   if (memory().freed.count(p) != 0) {
     return refuse(ACL_ERROR_RT_PARAM_INVALID, api, "the %s %p was freed", role, p);
   }
-  return refuse(ACL_ERROR_RT_PARAM_INVALID, api, "the %s %p is %s memory, the kind says %s", role, p,
-                wantDevice ? "no device" : "device", wantDevice ? "device" : "host");
+  return refuse(ACL_ERROR_RT_PARAM_INVALID, api, "the %s %p is %s memory, the kind says %s", role,
+                p, wantDevice ? "no device" : "device", wantDevice ? "device" : "host");
 }
 
 struct Copy {
@@ -95,7 +95,8 @@ aclError plan(const char* api, void* dst, size_t destMax, const void* src, size_
   if (const aclError e = needDevice(api)) return e;
   if (count == 0) return refuse(ACL_ERROR_INVALID_PARAM, api, "the number of bytes is 0");
   if (dst == nullptr || src == nullptr) {
-    return refuse(ACL_ERROR_INVALID_PARAM, api, "the %s is null", dst == nullptr ? "destination" : "source");
+    return refuse(ACL_ERROR_INVALID_PARAM, api, "the %s is null",
+                  dst == nullptr ? "destination" : "source");
   }
   if (count > destMax) {
     return refuse(ACL_ERROR_INVALID_PARAM, api, "%zu bytes do not fit into the destination of %zu",
@@ -181,7 +182,8 @@ aclError aclInitCallbackRegister(int, void*, void*) { return ACL_SUCCESS; }
 
 aclError aclFinalize() {
   const Lock lock(hostMutex());
-  if (!g_initialised) return decline(ACL_ERROR_UNINITIALIZE, "aclFinalize", "aclInit was not called");
+  if (!g_initialised)
+    return decline(ACL_ERROR_UNINITIALIZE, "aclFinalize", "aclInit was not called");
   g_initialised = false;
   drainAll();
   if (!memory().device.empty() || !memory().host.empty()) {
@@ -231,14 +233,28 @@ void aclAppLog(aclLogLevel level, const char* func, const char* file, uint32_t l
 
 size_t aclDataTypeSize(aclDataType type) {
   switch (type) {
-    case ACL_INT8: case ACL_UINT8: case ACL_BOOL: case ACL_HIFLOAT8: case ACL_FLOAT8_E5M2:
-    case ACL_FLOAT8_E4M3FN: case ACL_FLOAT8_E8M0:
+    case ACL_INT8:
+    case ACL_UINT8:
+    case ACL_BOOL:
+    case ACL_HIFLOAT8:
+    case ACL_FLOAT8_E5M2:
+    case ACL_FLOAT8_E4M3FN:
+    case ACL_FLOAT8_E8M0:
       return 1;
-    case ACL_FLOAT16: case ACL_BF16: case ACL_INT16: case ACL_UINT16:
+    case ACL_FLOAT16:
+    case ACL_BF16:
+    case ACL_INT16:
+    case ACL_UINT16:
       return 2;
-    case ACL_FLOAT: case ACL_INT32: case ACL_UINT32: case ACL_COMPLEX32:
+    case ACL_FLOAT:
+    case ACL_INT32:
+    case ACL_UINT32:
+    case ACL_COMPLEX32:
       return 4;
-    case ACL_INT64: case ACL_UINT64: case ACL_DOUBLE: case ACL_COMPLEX64:
+    case ACL_INT64:
+    case ACL_UINT64:
+    case ACL_DOUBLE:
+    case ACL_COMPLEX64:
       return 8;
     case ACL_COMPLEX128:
       return 16;
@@ -254,8 +270,8 @@ aclFloat16 aclFloatToFloat16(float value) { return floatToHalfBits(value); }
 aclError aclrtSetDevice(int32_t id) {
   const Lock lock(hostMutex());
   if (id < 0 || id >= static_cast<int32_t>(kDevices)) {
-    return refuse(ACL_ERROR_RT_INVALID_DEVICEID, "aclrtSetDevice", "device %d; there are 0 to %u", id,
-                  kDevices - 1);
+    return refuse(ACL_ERROR_RT_INVALID_DEVICEID, "aclrtSetDevice", "device %d; there are 0 to %u",
+                  id, kDevices - 1);
   }
   g_device = id;
   ++g_devices[id];
@@ -309,15 +325,25 @@ aclError aclrtGetDeviceInfo(uint32_t id, aclrtDevAttr attr, int64_t* value) {
   }
   const Chip& chip = *options().chip;
   switch (attr) {
-    case ACL_DEV_ATTR_AICPU_CORE_NUM: *value = 6; return ACL_SUCCESS;
+    case ACL_DEV_ATTR_AICPU_CORE_NUM:
+      *value = 6;
+      return ACL_SUCCESS;
     case ACL_DEV_ATTR_AICORE_CORE_NUM:
-    case ACL_DEV_ATTR_CUBE_CORE_NUM: *value = chip.aic; return ACL_SUCCESS;
-    case ACL_DEV_ATTR_VECTOR_CORE_NUM: *value = chip.aiv; return ACL_SUCCESS;
-    case ACL_DEV_ATTR_UBUF_PER_VECTOR_CORE: *value = chip.ub; return ACL_SUCCESS;
+    case ACL_DEV_ATTR_CUBE_CORE_NUM:
+      *value = chip.aic;
+      return ACL_SUCCESS;
+    case ACL_DEV_ATTR_VECTOR_CORE_NUM:
+      *value = chip.aiv;
+      return ACL_SUCCESS;
+    case ACL_DEV_ATTR_UBUF_PER_VECTOR_CORE:
+      *value = chip.ub;
+      return ACL_SUCCESS;
     case ACL_DEV_ATTR_TOTAL_GLOBAL_MEM_SIZE:
       *value = static_cast<int64_t>(kDeviceBytes);
       return ACL_SUCCESS;
-    case ACL_DEV_ATTR_L2_CACHE_SIZE: *value = static_cast<int64_t>(chip.l2); return ACL_SUCCESS;
+    case ACL_DEV_ATTR_L2_CACHE_SIZE:
+      *value = static_cast<int64_t>(chip.l2);
+      return ACL_SUCCESS;
     default:
       return decline(ACL_ERROR_RT_FEATURE_NOT_SUPPORT, "aclrtGetDeviceInfo",
                      "attribute %d is not simulated", static_cast<int>(attr));
@@ -408,7 +434,8 @@ aclError aclrtMallocAlign32(void** p, size_t size, aclrtMemMallocPolicy policy) 
 aclError aclrtMallocCached(void** p, size_t size, aclrtMemMallocPolicy policy) {
   return aclrtMalloc(p, size, policy);
 }
-aclError aclrtMallocWithCfg(void** p, size_t size, aclrtMemMallocPolicy policy, aclrtMallocConfig*) {
+aclError aclrtMallocWithCfg(void** p, size_t size, aclrtMemMallocPolicy policy,
+                            aclrtMallocConfig*) {
   return aclrtMalloc(p, size, policy);
 }
 aclError aclrtMemFlush(void*, size_t) { return ACL_SUCCESS; }
@@ -420,8 +447,8 @@ aclError aclrtFree(void* p) {
   auto& blocks = memory().device;
   const auto it = blocks.find(static_cast<char*>(p));
   if (it == blocks.end()) {
-    const char* what = memory().freed.count(p) != 0            ? "was freed before"
-                       : onDevice(p)                           ? "points into an allocation"
+    const char* what = memory().freed.count(p) != 0 ? "was freed before"
+                       : onDevice(p)                ? "points into an allocation"
                        : memory().host.count(static_cast<char*>(p)) != 0
                            ? "is host memory (aclrtFreeHost)"
                            : "was not allocated by aclrtMalloc";
@@ -451,7 +478,8 @@ aclError aclrtMallocHost(void** p, size_t size) {
   if (const aclError e = needDevice("aclrtMallocHost")) return e;
   void* block = std::aligned_alloc(64, (size + 63) / 64 * 64);
   if (block == nullptr) {
-    return refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMallocHost", "no memory for %zu bytes", size);
+    return refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMallocHost", "no memory for %zu bytes",
+                  size);
   }
   fillUnwritten(block, size);
   memory().host[static_cast<char*>(block)] = size;
@@ -478,8 +506,8 @@ aclError aclrtMemset(void* p, size_t maxCount, int32_t value, size_t count) {
   const Lock lock(hostMutex());
   if (const aclError e = needDevice("aclrtMemset")) return e;
   if (p == nullptr || count > maxCount) {
-    return refuse(ACL_ERROR_INVALID_PARAM, "aclrtMemset", "%zu bytes at %p with room for %zu", count,
-                  p, maxCount);
+    return refuse(ACL_ERROR_INVALID_PARAM, "aclrtMemset", "%zu bytes at %p with room for %zu",
+                  count, p, maxCount);
   }
   if (const aclError e = checkSpan("aclrtMemset", "memory", p, count)) return e;
   std::memset(p, value, count);
@@ -529,8 +557,8 @@ aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t cou
 aclError aclrtMemcpy2d(void* dst, size_t dpitch, const void* src, size_t spitch, size_t width,
                        size_t height, aclrtMemcpyKind kind) {
   if (width > dpitch || width > spitch) {
-    return refuse(ACL_ERROR_INVALID_PARAM, "aclrtMemcpy2d", "rows of %zu bytes, pitches %zu and %zu",
-                  width, dpitch, spitch);
+    return refuse(ACL_ERROR_INVALID_PARAM, "aclrtMemcpy2d",
+                  "rows of %zu bytes, pitches %zu and %zu", width, dpitch, spitch);
   }
   for (size_t row = 0; row < height; ++row) {
     const aclError e = aclrtMemcpy(static_cast<char*>(dst) + row * dpitch, width,
@@ -547,9 +575,9 @@ aclError aclrtMemcpy2dAsync(void* dst, size_t dpitch, const void* src, size_t sp
                   "rows of %zu bytes, pitches %zu and %zu", width, dpitch, spitch);
   }
   for (size_t row = 0; row < height; ++row) {
-    const aclError e = aclrtMemcpyAsync(static_cast<char*>(dst) + row * dpitch, width,
-                                        static_cast<const char*>(src) + row * spitch, width, kind,
-                                        stream);
+    const aclError e =
+        aclrtMemcpyAsync(static_cast<char*>(dst) + row * dpitch, width,
+                         static_cast<const char*>(src) + row * spitch, width, kind, stream);
     if (e != ACL_SUCCESS) return e;
   }
   return ACL_SUCCESS;

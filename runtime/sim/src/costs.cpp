@@ -216,7 +216,6 @@ constexpr double kPartialLine = 110;
 // miss: 7.9).
 constexpr double kNzRow = 2.3;
 constexpr double kNzPath = 117;
-constexpr double kNzRowHit = 4.5;
 constexpr double kNzRowMiss = 7.9;
 
 // Scalar accesses. UB: sample add_high_performance, case 0: 34 cycles per element with two reads, a
@@ -241,7 +240,7 @@ double gmPipeCycles(const TraceEvent& e, const Traffic& t, const Chip& chip) {
   const double bytes = static_cast<double>(e.bytes) + kPartialLine * t.partialLines;
   if (e.dst != Mem::L1 || std::strstr(e.mnemonic, "2nz") == nullptr)
     return chip.gmIssueCycles + bytes / gmPath(e);
-  const double least = kNzRowHit * (t.rows - t.missRows) + kNzRowMiss * t.missRows;
+  const double least = kNzRowMiss * t.missRows;
   return chip.gmIssueCycles +
          std::max(least, kNzRow * t.rows + static_cast<double>(e.bytes) / kNzPath);
 }

@@ -12,9 +12,9 @@ namespace {
 // One quantisation parameter. The scale keeps 10 bits of fraction.
 struct Quant {
   float scale;
-  int shift;     // with the mode bit: the value is shifted right first
-  int offset;    // 9 bits, signed
-  bool isSigned; // 8-bit results: int8_t, else uint8_t
+  int shift;      // with the mode bit: the value is shifted right first
+  int offset;     // 9 bits, signed
+  bool isSigned;  // 8-bit results: int8_t, else uint8_t
 };
 
 Quant quantOf(uint64_t bits) {
@@ -40,8 +40,9 @@ Plan planOf(QuantMode_t quant, DType src, DType dst) {
   switch (quant) {
     case NoQuant:
       if (src == dst && (src == DType::F32 || src == DType::I32)) return p;
-      fail(kParam, "quantPre is NoQuant, but the result goes from %s to %s; set F322F16, F322BF16, DEQF16, "
-                   "QF322B8_PRE or REQ8 (or their V forms)",
+      fail(kParam,
+           "quantPre is NoQuant, but the result goes from %s to %s; set F322F16, F322BF16, DEQF16, "
+           "QF322B8_PRE or REQ8 (or their V forms)",
            dtypeName(src), dtypeName(dst));
     case F322F16:
       p.mode = Mode::CastHalf;
@@ -64,14 +65,16 @@ Plan planOf(QuantMode_t quant, DType src, DType dst) {
       wantSrc = DType::I32;
       break;
     default:
-      fail(kChip, "quantPre %d does not exist on %s, or is not modelled", static_cast<int>(quant), options().chip->name);
+      fail(kChip, "quantPre %d does not exist on %s, or is not modelled", static_cast<int>(quant),
+           options().chip->name);
   }
   p.vector = quant == VDEQF16 || quant == VQF322B8_PRE || quant == VREQ8;
   const bool fits = p.mode == Mode::CastHalf || p.mode == Mode::Deq ? dst == DType::F16
-                    : p.mode == Mode::CastBfloat                    ? dst == DType::BF16
-                                                                    : dst == DType::I8 || dst == DType::U8;
+                    : p.mode == Mode::CastBfloat ? dst == DType::BF16
+                                                 : dst == DType::I8 || dst == DType::U8;
   if (src != wantSrc || !fits)
-    fail(kParam, "quantPre %d does not go from %s to %s", static_cast<int>(quant), dtypeName(src), dtypeName(dst));
+    fail(kParam, "quantPre %d does not go from %s to %s", static_cast<int>(quant), dtypeName(src),
+         dtypeName(dst));
   return p;
 }
 
@@ -87,7 +90,8 @@ uint16_t toHalfSaturated(float v) {
 }
 
 // Converts one element; out has the destination's size.
-void convert(const uint8_t* in, uint8_t* out, const Plan& plan, const Quant& q, const FixOut& p, DType src, float clip) {
+void convert(const uint8_t* in, uint8_t* out, const Plan& plan, const Quant& q, const FixOut& p,
+             DType src, float clip) {
   if (plan.mode == Mode::None) {
     if (src == DType::I32) {
       int32_t v;
@@ -141,10 +145,12 @@ void unitFlagBefore(const Place& src, uint64_t bytes, uint8_t flag) {
   MoveState& st = moveState();
   st.unitFlags.resize(memSize(Mem::L0C) / 512);
   await(Pipe::FIX, st.unitWritten, st.unitWrittenToken);
-  for (uint64_t b = src.address / 512; b < std::min<uint64_t>(st.unitFlags.size(), ceilDiv(src.address + bytes, 512)); ++b)
+  for (uint64_t b = src.address / 512;
+       b < std::min<uint64_t>(st.unitFlags.size(), ceilDiv(src.address + bytes, 512)); ++b)
     if (st.unitFlags[b] == 0) {
       report(kFlag,
-             "unitFlag: no Mmad with unitFlag 3 has finished the result at 0x%llx of L0C; Fixpipe would wait for it",
+             "unitFlag: no Mmad with unitFlag 3 has finished the result at 0x%llx of L0C; Fixpipe "
+             "would wait for it",
              static_cast<unsigned long long>(b * 512));
       return;
     }
@@ -153,7 +159,8 @@ void unitFlagBefore(const Place& src, uint64_t bytes, uint8_t flag) {
 void unitFlagAfter(const Place& src, uint64_t bytes, uint8_t flag) {
   if (flag != 3) return;
   MoveState& st = moveState();
-  for (uint64_t b = src.address / 512; b < std::min<uint64_t>(st.unitFlags.size(), ceilDiv(src.address + bytes, 512)); ++b)
+  for (uint64_t b = src.address / 512;
+       b < std::min<uint64_t>(st.unitFlags.size(), ceilDiv(src.address + bytes, 512)); ++b)
     st.unitFlags[b] = 0;
   signal(Pipe::FIX, st.unitRead, st.unitReadToken);
 }
@@ -173,7 +180,8 @@ void setFixQuantTensor(const Place& tensor, bool clearFlags) {
     s.quantTensorSet = true;
     i.align(tensor, 128, "the quantisation tensor");
   } else if (!clearFlags) {
-    report(kParam, "the quantisation tensor lies in %s; expected FB (C2PIPE2GM)", memName(tensor.mem));
+    report(kParam, "the quantisation tensor lies in %s; expected FB (C2PIPE2GM)",
+           memName(tensor.mem));
   }
   if (clearFlags) std::fill(s.unitFlags.begin(), s.unitFlags.end(), uint8_t{0});
 }
@@ -191,8 +199,8 @@ void setFixClipRelu(uint64_t bits) {
   moveState().clipRelu = bits;
 }
 
-void dataCopyOut(const Place& dst, const Place& src, const AscendC::DataCopyCO12DstParams& p, DType dstType,
-                 DType srcType) {
+void dataCopyOut(const Place& dst, const Place& src, const AscendC::DataCopyCO12DstParams& p,
+                 DType dstType, DType srcType) {
   const MoveState& s = moveState();
   const bool wide = options().chip->npuArch >= 3510;
   if (p.eltWiseOp != 0) notOnChip("eltWiseOp of DataCopyCO12DstParams");
@@ -218,9 +226,10 @@ void dataCopyOut(const Place& dst, const Place& src, const AscendC::DataCopyCO12
   fixOut(dst, src, nullptr, f, dstType, srcType);
 }
 
-void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const FixOut& p, DType dstType,
-            DType srcType) {
-  if (src.mem != Mem::L0C) fail(kParam, "the source lies in %s; expected L0C (CO1)", memName(src.mem));
+void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const FixOut& p,
+            DType dstType, DType srcType) {
+  if (src.mem != Mem::L0C)
+    fail(kParam, "the source lies in %s; expected L0C (CO1)", memName(src.mem));
   if (dst.mem != Mem::GM && dst.mem != Mem::L1) {
     if (dst.mem == Mem::UB) notOnChip("the path from L0C to UB");
     fail(kParam, "the destination lies in %s; expected GM or L1", memName(dst.mem));
@@ -230,12 +239,17 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
   if (p.n == 0 || p.m == 0 || p.ndNum == 0) return;
   const Plan plan = planOf(p.quant, srcType, dstType);
   if (!p.nd && p.n % (p.channelSplit ? 8 : 16) != 0)
-    report(kParam, "nSize is %u; expected a multiple of %d for NZ results", p.n, p.channelSplit ? 8 : 16);
+    report(kParam, "nSize is %u; expected a multiple of %d for NZ results", p.n,
+           p.channelSplit ? 8 : 16);
   if (p.channelSplit && (p.nd || srcType != DType::F32 || dstType != DType::F32))
     report(kParam, "channelSplit is for float results in NZ only");
-  if (p.dstStride == 0) report(kParam, "dstStride is 0; expected %s", p.nd ? "the elements of a row of the result" : "the distance of two columns of fractals");
+  if (p.dstStride == 0)
+    report(
+        kParam, "dstStride is 0; expected %s",
+        p.nd ? "the elements of a row of the result" : "the distance of two columns of fractals");
   if (p.nd && p.ndNum > 1 && (p.srcNdStride == 0 || p.srcNdStride > 512 * 1024))
-    report(kParam, "srcNdStride is %llu fractals; expected 1 to 512 with ndNum > 1", static_cast<unsigned long long>(p.srcNdStride / 1024));
+    report(kParam, "srcNdStride is %llu fractals; expected 1 to 512 with ndNum > 1",
+           static_cast<unsigned long long>(p.srcNdStride / 1024));
   if (dst.mem == Mem::GM) checkAtomicType(dstType);
 
   const uint64_t size = sizeOf(dstType);
@@ -244,7 +258,9 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
   const uint64_t nds = p.nd ? p.ndNum : 1;
   const uint64_t reach = (nds - 1) * p.srcNdStride + (columns - 1) * srcColumn + p.m * 64ull;
   if (columns > 1 && p.srcStride < p.m)
-    report(kParam, "srcStride is %u rows, less than the %u rows of the matrix; expected m rounded up to 16", p.srcStride, p.m);
+    report(kParam,
+           "srcStride is %u rows, less than the %u rows of the matrix; expected m rounded up to 16",
+           p.srcStride, p.m);
 
   // Quantisation parameters: one, or one per column.
   std::vector<Quant> quants(1, quantOf(p.scalar));
@@ -253,11 +269,12 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
     if (tensor == nullptr) {
       MoveState& s = moveState();
       if (!p.useRegisters || !s.quantTensorSet)
-        fail(kParam, "quantPre %d takes one parameter per column, but no tensor is given (%s)", static_cast<int>(p.quant),
-             p.useRegisters ? "SetFixPipeConfig" : "cbufWorkspace");
+        fail(kParam, "quantPre %d takes one parameter per column, but no tensor is given (%s)",
+             static_cast<int>(p.quant), p.useRegisters ? "SetFixPipeConfig" : "cbufWorkspace");
       tensor = &s.quantTensor;
     } else if (tensor->mem != Mem::L1) {
-      fail(kParam, "the quantisation tensor lies in %s; expected L1 (C1, A1)", memName(tensor->mem));
+      fail(kParam, "the quantisation tensor lies in %s; expected L1 (C1, A1)",
+           memName(tensor->mem));
     }
     const uint64_t bytes = p.n * 8ull;
     Instr q(Pipe::FIX, tensor->mem == Mem::L1 ? "mte_l1_fb" : "set_spr");
@@ -279,8 +296,8 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
   if (plan.mode == Mode::Quant8F || plan.mode == Mode::Req8)
     for (const Quant& q : quants)
       if (q.isSigned != (dstType == DType::I8)) {
-        report(kParam, "the quantisation parameter says %s (bit 46), the destination is %s", q.isSigned ? "int8_t" : "uint8_t",
-               dtypeName(dstType));
+        report(kParam, "the quantisation parameter says %s (bit 46), the destination is %s",
+               q.isSigned ? "int8_t" : "uint8_t", dtypeName(dstType));
         break;
       }
 
@@ -290,9 +307,11 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
     Instr i(Pipe::FIX, gm ? "fix_l0c_gm" : "fix_l0c_l1");
     i.align(src, 64, "the source");
     if (gm) {
-      if (dst.address == 0) fail(kBounds, "the GlobalTensor has no address; call SetGlobalBuffer first");
+      if (dst.address == 0)
+        fail(kBounds, "the GlobalTensor has no address; call SetGlobalBuffer first");
       if (!p.nd && dst.address % 32 != 0)
-        report(kAlign, "an NZ result goes to 0x%llx; expected a multiple of 32 bytes", static_cast<unsigned long long>(dst.address));
+        report(kAlign, "an NZ result goes to 0x%llx; expected a multiple of 32 bytes",
+               static_cast<unsigned long long>(dst.address));
     } else {
       i.align(dst, 32, "the destination");
     }
@@ -300,8 +319,10 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
       for (uint64_t c = 0; c < columns; ++c) {
         const uint64_t valid = std::min<uint64_t>(16, p.n - c * 16);
         const uint64_t at = nd * p.srcNdStride + c * srcColumn;
-        if (valid == 16) i.read(src, at, p.m * 64ull);
-        else declareRuns(i, moved(src, at), p.m, valid * 4, 64, false);
+        if (valid == 16)
+          i.read(src, at, p.m * 64ull);
+        else
+          declareRuns(i, moved(src, at), p.m, valid * 4, 64, false);
       }
     i.event.src = Mem::L0C;
     i.event.dst = dst.mem;
@@ -313,8 +334,9 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
     std::vector<uint8_t> row(std::max<uint64_t>(p.n, 32) * size);
     auto convertRow = [&](uint64_t nd, uint64_t m, uint64_t first, uint64_t count) {
       for (uint64_t n = first; n < first + count; ++n)
-        convert(in + nd * p.srcNdStride + n / 16 * srcColumn + m * 64 + n % 16 * 4, row.data() + (n - first) * size, plan,
-                quants[plan.vector ? n : 0], p, srcType, clip);
+        convert(in + nd * p.srcNdStride + n / 16 * srcColumn + m * 64 + n % 16 * 4,
+                row.data() + (n - first) * size, plan, quants[plan.vector ? n : 0], p, srcType,
+                clip);
     };
     auto put = [&](uint64_t offset, uint64_t bytes) {
       if (gm) {
@@ -337,7 +359,8 @@ void fixOut(const Place& dst, const Place& src, const Place* quantTensor, const 
       // Columns of a block: 16, 8 with channelSplit, 32 for 8-bit results (an odd last one of 16).
       const uint64_t width = p.channelSplit ? 8 : size == 1 ? 32 : 16;
       const uint64_t blocks = ceilDiv(p.n, width);
-      const uint64_t span = (blocks - 1) * p.dstStride + p.m * std::min<uint64_t>(width, p.n) * size;
+      const uint64_t span =
+          (blocks - 1) * p.dstStride + p.m * std::min<uint64_t>(width, p.n) * size;
       if (gm) gmEvent(i, dst, span, true);
       i.event.bursts = static_cast<uint32_t>(blocks);
       for (uint64_t b = 0; b < blocks; ++b) {

@@ -36,7 +36,8 @@ void checkPlaces(Instr& i, const Place& dst, const Place& src) {
   i.align(src, 32, "the source");
 }
 
-void fill(TraceEvent& e, const Place& dst, const Place& src, DType type, uint64_t bytes, uint64_t bursts) {
+void fill(TraceEvent& e, const Place& dst, const Place& src, DType type, uint64_t bytes,
+          uint64_t bursts) {
   e.src = src.mem;
   e.dst = dst.mem;
   e.dtype = type;
@@ -46,12 +47,15 @@ void fill(TraceEvent& e, const Place& dst, const Place& src, DType type, uint64_
 
 }  // namespace
 
-void loadData2d(const Place& dst, const Place& src, const AscendC::LoadData2DParams& p, DType type) {
+void loadData2d(const Place& dst, const Place& src, const AscendC::LoadData2DParams& p,
+                DType type) {
   if (p.repeatTimes == 0) return;
   const bool gm = src.mem == Mem::GM;
-  const Target t = targetOf(dst, src, p.ifTranspose ? "mte_l1_l0a_t" : "mte_l1_l0a", p.ifTranspose ? "mte_l1_l0b_t" : "mte_l1_l0b");
+  const Target t = targetOf(dst, src, p.ifTranspose ? "mte_l1_l0a_t" : "mte_l1_l0a",
+                            p.ifTranspose ? "mte_l1_l0b_t" : "mte_l1_l0b");
   if (p.ifTranspose && (gm || sizeOf(type) != 2))
-    report(kParam, "ifTranspose is for 16-bit types on the way from L1 to L0A and L0B, not %s from %s",
+    report(kParam,
+           "ifTranspose is for 16-bit types on the way from L1 to L0A and L0B, not %s from %s",
            dtypeName(type), memName(src.mem));
   if (p.addrMode > 1) report(kParam, "addrMode is %u; expected 0 or 1", p.addrMode);
   Instr i(t.pipe, t.mnemonic);
@@ -62,7 +66,8 @@ void loadData2d(const Place& dst, const Place& src, const AscendC::LoadData2DPar
   const int64_t step = (p.addrMode == 1 ? -1 : 1) * static_cast<int64_t>(p.srcStride) * 512;
   if (p.addrMode == 1 && p.startIndex < (n - 1) * p.srcStride)
     fail(kBounds, "with addrMode 1 the last fractal would be %lld; startIndex is %u",
-         static_cast<long long>(p.startIndex) - static_cast<long long>((n - 1) * p.srcStride), p.startIndex);
+         static_cast<long long>(p.startIndex) - static_cast<long long>((n - 1) * p.srcStride),
+         p.startIndex);
   const Place from = moved(src, p.startIndex * 512ull);
   const int64_t dstStep = (p.dstGap + 1) * 512;
   readUnused(i, from, n, 512, step);
@@ -90,7 +95,8 @@ void loadData2d(const Place& dst, const Place& src, const AscendC::LoadData2DPar
 }
 
 // A square of one, two or four fractals is transposed and written as as many fractals.
-void loadDataTransposed(const Place& dst, const Place& src, const AscendC::LoadData2dTransposeParams& p, DType type) {
+void loadDataTransposed(const Place& dst, const Place& src,
+                        const AscendC::LoadData2dTransposeParams& p, DType type) {
   if (p.repeatTimes == 0) return;
   if (src.mem != Mem::L1) fail(kParam, "the source lies in %s; expected L1", memName(src.mem));
   const Target t = targetOf(dst, src, "mte_l1_l0a_t", "mte_l1_l0b_t");
@@ -98,7 +104,7 @@ void loadDataTransposed(const Place& dst, const Place& src, const AscendC::LoadD
     fail(kParam, "int4b_t is transposed on the way to L0B (B2) only");
   const uint64_t bits = type == DType::I4 ? 4 : 8 * sizeOf(type);
   if (bits > 32) fail(kParam, "LoadDataWithTranspose takes types of at most 32 bits");
-  const uint64_t inner = 256 / bits;               // elements of 32 bytes
+  const uint64_t inner = 256 / bits;                    // elements of 32 bytes
   const uint64_t side = std::max<uint64_t>(16, inner);  // of the square
   const uint64_t fractals = side * side * bits / 8 / 512;
   Instr i(t.pipe, t.mnemonic);
@@ -113,7 +119,8 @@ void loadDataTransposed(const Place& dst, const Place& src, const AscendC::LoadD
   const uint64_t dstStep = (p.dstGap + 1ull) * 512;
   const uint64_t fracStep = fractals == 1 ? 512 : (p.dstFracGap + 1ull) * 512;
   readUnused(i, from, n, square, step);
-  for (uint64_t r = 0; r < n; ++r) declareRuns(i, moved(dst, r * dstStep), fractals, 512, static_cast<int64_t>(fracStep), true);
+  for (uint64_t r = 0; r < n; ++r)
+    declareRuns(i, moved(dst, r * dstStep), fractals, 512, static_cast<int64_t>(fracStep), true);
   const uint8_t* in = hostPtr(from);
   uint8_t* out = hostPtr(dst);
   // 32-bit: two fractals of 16 x 8 side by side.
@@ -136,7 +143,8 @@ void loadDataTransposed(const Place& dst, const Place& src, const AscendC::LoadD
           uint32_t v = 0;
           std::memcpy(&v, a + offset(row, column), bits == 4 ? 1 : bits / 8);
           if (!all && !written(src.mem, origin + offset(row, column), ceilDiv(bits, 8)))
-            markUnwritten(dst.mem, dst.address + r * dstStep + f * fracStep + at * bits / 8, ceilDiv(bits, 8));
+            markUnwritten(dst.mem, dst.address + r * dstStep + f * fracStep + at * bits / 8,
+                          ceilDiv(bits, 8));
           if (bits == 4) {
             v = (v >> (column % 2 * 4)) & 15u;
             uint8_t& cell = o[at / 2];
@@ -151,7 +159,8 @@ void loadDataTransposed(const Place& dst, const Place& src, const AscendC::LoadD
 
 // img2col of an NC1HWC0 feature map: rows are output points, columns are (c1, kernel point, c0).
 void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type) {
-  if (src.mem != Mem::L1) fail(kParam, "the source lies in %s; expected L1 (A1, B1)", memName(src.mem));
+  if (src.mem != Mem::L1)
+    fail(kParam, "the source lies in %s; expected L1 (A1, B1)", memName(src.mem));
   const Target t = targetOf(dst, src, "mte_l1_l0a_3d", "mte_l1_l0b_3d");
   if (dst.mem == Mem::L1) fail(kParam, "the destination lies in L1; expected L0A (A2) or L0B (B2)");
   MoveState& st = moveState();
@@ -169,7 +178,8 @@ void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type)
   }
   if (p.setPadding) st.load3dPad = p.padBits;
   const AscendC::LoadDataRepeatParam rep = st.repeat;
-  if (h == 0 || w == 0 || p.channels == 0 || p.kExtension == 0 || p.mExtension == 0 || p.filterW == 0 || p.filterH == 0 || rep.repeatTime == 0)
+  if (h == 0 || w == 0 || p.channels == 0 || p.kExtension == 0 || p.mExtension == 0 ||
+      p.filterW == 0 || p.filterH == 0 || rep.repeatTime == 0)
     return;
   checkRange("l1H", h, 1, 32767);
   checkRange("l1W", w, 1, 32767);
@@ -179,26 +189,35 @@ void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type)
   const bool nibbles = type == DType::I4;
   const uint64_t c0 = nibbles ? 64 : 32 / size;
   const bool toB = dst.mem == Mem::L0B;
-  if (toB && size == 1) fail(kChip, "LoadData 3D to L0B takes types of 16 and 32 bits on this chip, not %s", dtypeName(type));
+  if (toB && size == 1)
+    fail(kChip, "LoadData 3D to L0B takes types of 16 and 32 bits on this chip, not %s",
+         dtypeName(type));
   if (!toB && p.transpose && size == 1)
-    fail(kChip, "LoadData 3D with enTranspose takes types of 16 and 32 bits on this chip, not %s", dtypeName(type));
-  if (p.kStart % c0 != 0) report(kParam, "kStartPt is %u; expected a multiple of %llu", p.kStart, static_cast<unsigned long long>(c0));
+    fail(kChip, "LoadData 3D with enTranspose takes types of 16 and 32 bits on this chip, not %s",
+         dtypeName(type));
+  if (p.kStart % c0 != 0)
+    report(kParam, "kStartPt is %u; expected a multiple of %llu", p.kStart,
+           static_cast<unsigned long long>(c0));
   const int64_t kernelW = (p.filterW - 1) * p.dilationW + 1;
   const int64_t kernelH = (p.filterH - 1) * p.dilationH + 1;
   const int64_t spanW = static_cast<int64_t>(w) + pad[0] + pad[1];
   const int64_t spanH = static_cast<int64_t>(h) + pad[2] + pad[3];
   if (spanW < kernelW || spanH < kernelH)
     fail(kParam, "the kernel of %lld x %lld is larger than the padded feature map of %lld x %lld",
-         static_cast<long long>(kernelH), static_cast<long long>(kernelW), static_cast<long long>(spanH), static_cast<long long>(spanW));
-  const uint64_t outW = static_cast<uint64_t>((spanW - kernelW) / static_cast<int64_t>(p.strideW) + 1);
-  const uint64_t outH = static_cast<uint64_t>((spanH - kernelH) / static_cast<int64_t>(p.strideH) + 1);
+         static_cast<long long>(kernelH), static_cast<long long>(kernelW),
+         static_cast<long long>(spanH), static_cast<long long>(spanW));
+  const uint64_t outW =
+      static_cast<uint64_t>((spanW - kernelW) / static_cast<int64_t>(p.strideW) + 1);
+  const uint64_t outH =
+      static_cast<uint64_t>((spanH - kernelH) / static_cast<int64_t>(p.strideH) + 1);
   const uint64_t points = static_cast<uint64_t>(p.filterW) * p.filterH;
   const uint64_t fullK = p.channels / c0 * points * c0;  // columns of whole C0 blocks
   const uint64_t tail = p.channels % c0;
   const uint64_t allK = fullK + tail * points;
   if (p.mStart >= outW * outH)
     report(kParam, "mStartPt is %u; img2col gives %llu rows (%llu x %llu output points)", p.mStart,
-           static_cast<unsigned long long>(outW * outH), static_cast<unsigned long long>(outH), static_cast<unsigned long long>(outW));
+           static_cast<unsigned long long>(outW * outH), static_cast<unsigned long long>(outH),
+           static_cast<unsigned long long>(outW));
 
   // The whole matrix of all repeats, in elements of X (rows: output points).
   const bool down = rep.repeatMode == 0;
@@ -219,7 +238,8 @@ void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type)
   const bool nz = options().chip->npuArch >= 3510 && !toB;
   const uint64_t total = rowFractals * columnFractals * 512;
   const Place to = rounded(dst);
-  // 32-bit columns are padded from 8 to 16 when they become a side of 16: the padding is not written.
+  // 32-bit columns are padded from 8 to 16 when they become a side of 16: the padding is not
+  // written.
   const uint64_t padding = size == 4 && (toB || flip) ? ceilTo(kAll, 16) - kAll : 0;
   if (padding == 0) {
     i.write(to, 0, total);
@@ -248,7 +268,8 @@ void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type)
   for (uint64_t m = 0; m < rowsAll * (flip ? 0 : 1) + columnsAll * (flip ? 1 : 0); ++m) {
     uint64_t pm = m;
     if (down && rep.repeatTime > 1) pm = m / mOne * mStep + m % mOne;
-    const bool mValid = m < mAll && (pm % std::max<uint64_t>(1, outW * outH + 1) == pm) && pm + p.mStart < outW * outH &&
+    const bool mValid = m < mAll && (pm % std::max<uint64_t>(1, outW * outH + 1) == pm) &&
+                        pm + p.mStart < outW * outH &&
                         (down && rep.repeatTime > 1 ? m % mOne < p.mExtension : true);
     const uint64_t point = pm + p.mStart;
     const uint64_t kEnd = flip ? rowsAll : columnsAll;
@@ -266,8 +287,10 @@ void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type)
         const uint64_t block = inside / width, c = inside % width;
         const uint64_t c1 = last ? p.channels / c0 : block / points;
         const uint64_t kp = last ? block : block % points;
-        const int64_t y = static_cast<int64_t>(point / outW * p.strideH + kp / p.filterW * p.dilationH) - pad[2];
-        const int64_t x = static_cast<int64_t>(point % outW * p.strideW + kp % p.filterW * p.dilationW) - pad[0];
+        const int64_t y =
+            static_cast<int64_t>(point / outW * p.strideH + kp / p.filterW * p.dilationH) - pad[2];
+        const int64_t x =
+            static_cast<int64_t>(point % outW * p.strideW + kp % p.filterW * p.dilationW) - pad[0];
         if (y < 0 || x < 0 || y >= static_cast<int64_t>(h) || x >= static_cast<int64_t>(w)) {
           value = static_cast<uint32_t>(st.load3dPad);
         } else {
@@ -279,8 +302,10 @@ void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type)
             allWritten = written(Mem::L1, at, bytes);
           }
           unwritten = !allWritten && !written(Mem::L1, at + (nibbles ? c / 2 : c * size), size);
-          if (nibbles) value = (l1[at + c / 2] >> (c % 2 * 4)) & 15u;
-          else std::memcpy(&value, l1 + at + c * size, size);
+          if (nibbles)
+            value = (l1[at + c / 2] >> (c % 2 * 4)) & 15u;
+          else
+            std::memcpy(&value, l1 + at + c * size, size);
         }
       }
       const uint64_t row = flip ? k : m, col = flip ? m : k;
@@ -299,16 +324,19 @@ void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type)
       } else {
         std::memcpy(cell + at * size, &value, size);
       }
-      if (unwritten) markUnwritten(dst.mem, dst.address + fractal * 512 + (nibbles ? at / 2 : at * size), size);
+      if (unwritten)
+        markUnwritten(dst.mem, dst.address + fractal * 512 + (nibbles ? at / 2 : at * size), size);
     }
   }
 }
 
-void loadDataSparse(const Place& dst, const Place& src, const Place& index, uint32_t start, uint32_t repeats) {
+void loadDataSparse(const Place& dst, const Place& src, const Place& index, uint32_t start,
+                    uint32_t repeats) {
   if (options().chip->npuArch >= 3510) notOnChip("LoadDataWithSparse");
   if (repeats == 0) return;
   if (dst.mem != Mem::L0B || src.mem != Mem::L1 || index.mem != Mem::L1)
-    fail(kParam, "LoadDataWithSparse goes from L1 to L0B, not from %s to %s", memName(src.mem), memName(dst.mem));
+    fail(kParam, "LoadDataWithSparse goes from L1 to L0B, not from %s to %s", memName(src.mem),
+         memName(dst.mem));
   Instr i(Pipe::MTE1, "mte_l1_l0b");
   checkPlaces(i, dst, src);
   i.align(index, 32, "the index");
@@ -324,7 +352,8 @@ void loadDataSparse(const Place& dst, const Place& src, const Place& index, uint
   std::memcpy(buffer.data() + at, hostPtr(index) + start * 128, repeats * 128);
 }
 
-void fillConst(const Place& dst, uint32_t repeats, uint32_t blocks, uint32_t gap, uint64_t bits, DType type) {
+void fillConst(const Place& dst, uint32_t repeats, uint32_t blocks, uint32_t gap, uint64_t bits,
+               DType type) {
   checkRange("repeatTimes", repeats, 0, 32767);
   checkRange("blockNum", blocks, 0, 32767);
   checkRange("dstGap", gap, 0, 32767);
@@ -334,7 +363,9 @@ void fillConst(const Place& dst, uint32_t repeats, uint32_t blocks, uint32_t gap
     fail(kParam, "Fill takes tensors in L1, L0A and L0B, not %s", memName(dst.mem));
   const uint64_t unit = l1 ? 32 : 512;
   const uint64_t size = sizeOf(type);
-  Instr i(l1 ? Pipe::MTE2 : Pipe::MTE1, l1 ? "fill_l1" : dst.mem == Mem::L0A ? "fill_l0a" : "fill_l0b");
+  Instr i(l1 ? Pipe::MTE2 : Pipe::MTE1, l1                    ? "fill_l1"
+                                        : dst.mem == Mem::L0A ? "fill_l0a"
+                                                              : "fill_l0b");
   i.align(dst, static_cast<uint32_t>(unit), "the destination");
   const uint64_t bytes = blocks * unit, step = bytes + gap * unit;
   declareRuns(i, dst, repeats, bytes, static_cast<int64_t>(step), true);
@@ -365,7 +396,8 @@ void setLoadRepeat(const AscendC::LoadDataRepeatParam& p) {
 }
 void setLoadBoundary(uint32_t bytes) {
   Instr i(Pipe::S, "set_spr");
-  if (bytes != 0 && bytes < 1024) report(kParam, "the boundary is %u bytes; expected 0 or at least 1024", bytes);
+  if (bytes != 0 && bytes < 1024)
+    report(kParam, "the boundary is %u bytes; expected 0 or at least 1024", bytes);
   moveState().boundary = bytes;
 }
 

@@ -118,8 +118,8 @@ struct Shape {
   uint64_t cFractal(uint64_t mb, uint64_t nb) const { return 1024 * (nb * m1 + mb); }
 };
 
-// Bytes that nobody wrote spoil a row (of A) or a column (of B, of the bias) of the result. Rows and
-// columns over the real matrix may be so; if all are, the product is of garbage.
+// Bytes that nobody wrote spoil a row (of A) or a column (of B, of the bias) of the result. Rows
+// and columns over the real matrix may be so; if all are, the product is of garbage.
 struct Spoiled {
   std::vector<uint8_t> rows, columns;
   bool any = false;
@@ -132,13 +132,14 @@ void spoil(std::vector<uint8_t>& flags, uint64_t count, uint64_t index, bool& an
 }
 
 bool allSpoiled(const std::vector<uint8_t>& flags) {
-  return !flags.empty() && std::all_of(flags.begin(), flags.end(), [](uint8_t f) { return f != 0; });
+  return !flags.empty() &&
+         std::all_of(flags.begin(), flags.end(), [](uint8_t f) { return f != 0; });
 }
 
 // Reads the fractals of one input, and finds its unwritten rows (of 32 bytes in each fractal).
 template <class At>
-void declareInput(Instr& i, const Place& p, uint64_t fractals, uint64_t rows, uint64_t k1, uint64_t tail, At&& at,
-                  std::vector<uint8_t>& flags, bool& any) {
+void declareInput(Instr& i, const Place& p, uint64_t fractals, uint64_t rows, uint64_t k1,
+                  uint64_t tail, At&& at, std::vector<uint8_t>& flags, bool& any) {
   const Place whole = rounded(p);
   const bool edges = rows % 16 != 0 || tail != 32 || fractals != ceilDiv(rows, 16) * k1;
   if (!edges) {
@@ -150,7 +151,8 @@ void declareInput(Instr& i, const Place& p, uint64_t fractals, uint64_t rows, ui
       const uint64_t bytes = kb + 1 == k1 ? tail : 32;
       const uint64_t offset = at(r / 16, kb) + r % 16 * 32;
       // The rows of a fractal are declared at once where they are whole.
-      if (edges && bytes != 32) readUnused(i, moved(whole, offset), 1, bytes, 0);
+      if (edges && bytes != 32)
+        readUnused(i, moved(whole, offset), 1, bytes, 0);
       else if (edges && r % 16 == 0)
         readUnused(i, moved(whole, offset), 1, std::min<uint64_t>(16, rows - r) * 32, 0);
       if (checking(kInit) && !written(p.mem, p.address + offset, bytes)) spoil(flags, rows, r, any);
@@ -164,10 +166,12 @@ Spoiled declareInputs(Instr& i, const Place& a, const Place& b, const Shape& s, 
   if (s.vectorA)
     i.read(a, 0, ceilDiv(s.k * bits, 8));
   else
-    declareInput(i, a, s.m1 * s.kStride, s.m, s.k1, tail, [&](uint64_t mb, uint64_t kb) { return s.aFractal(mb, kb); },
-                 bad.rows, bad.any);
-  declareInput(i, b, s.n1 * s.k1, s.n, s.k1, tail, [&](uint64_t nb, uint64_t kb) { return s.bFractal(kb, nb); },
-               bad.columns, bad.any);
+    declareInput(
+        i, a, s.m1 * s.kStride, s.m, s.k1, tail,
+        [&](uint64_t mb, uint64_t kb) { return s.aFractal(mb, kb); }, bad.rows, bad.any);
+  declareInput(
+      i, b, s.n1 * s.k1, s.n, s.k1, tail,
+      [&](uint64_t nb, uint64_t kb) { return s.bFractal(kb, nb); }, bad.columns, bad.any);
   return bad;
 }
 
@@ -175,14 +179,18 @@ void markSpoiled(const Place& c, const Shape& s, const Spoiled& bad) {
   if (!bad.any) return;
   if (allSpoiled(bad.rows) || allSpoiled(bad.columns)) {
     const bool left = allSpoiled(bad.rows);
-    report(kInit, "multiplies by bytes of %s that nobody wrote: every %s of the result is affected; is k (%llu) larger than what was loaded?",
-           left ? "the left matrix" : "the right matrix or the bias", left ? "row" : "column", static_cast<unsigned long long>(s.k));
+    report(kInit,
+           "multiplies by bytes of %s that nobody wrote: every %s of the result is affected; is k "
+           "(%llu) larger than what was loaded?",
+           left ? "the left matrix" : "the right matrix or the bias", left ? "row" : "column",
+           static_cast<unsigned long long>(s.k));
     return;
   }
   for (uint64_t n = 0; n < s.n; ++n)
     for (uint64_t m = 0; m < s.m; ++m)
       if ((!bad.rows.empty() && bad.rows[m] != 0) || (!bad.columns.empty() && bad.columns[n] != 0))
-        markUnwritten(Mem::L0C, c.address + s.cFractal(m / 16, n / 16) + m % 16 * 64 + n % 16 * 4, 4);
+        markUnwritten(Mem::L0C, c.address + s.cFractal(m / 16, n / 16) + m % 16 * 64 + n % 16 * 4,
+                      4);
 }
 
 // Accumulating on a result keeps its spoiled parts spoiled. A result that nobody wrote is an error.
@@ -214,13 +222,17 @@ void declareResult(Instr& i, const Place& result, const Shape& s, bool write) {
   const Place c = rounded(result);
   if (!s.vectorA) {
     const uint64_t bytes = s.m1 * s.n1 * 1024;
-    if (write) i.write(c, 0, bytes);
-    else i.read(c, 0, bytes);
+    if (write)
+      i.write(c, 0, bytes);
+    else
+      i.read(c, 0, bytes);
     return;
   }
   for (uint64_t nb = 0; nb < s.n1; ++nb) {
-    if (write) i.write(c, s.cFractal(0, nb), 64);
-    else i.read(c, s.cFractal(0, nb), 64);
+    if (write)
+      i.write(c, s.cFractal(0, nb), 64);
+    else
+      i.read(c, s.cFractal(0, nb), 64);
   }
 }
 
@@ -235,10 +247,12 @@ void unitFlagBefore(const Place& c, const Shape& s, uint8_t flag) {
   MoveState& st = moveState();
   st.unitFlags.resize(memSize(Mem::L0C) / 512);
   await(Pipe::M, st.unitRead, st.unitReadToken);
-  for (uint64_t b = c.address / 512; b < std::min<uint64_t>(st.unitFlags.size(), (c.address + s.m1 * s.n1 * 1024) / 512); ++b)
+  for (uint64_t b = c.address / 512;
+       b < std::min<uint64_t>(st.unitFlags.size(), (c.address + s.m1 * s.n1 * 1024) / 512); ++b)
     if (st.unitFlags[b] != 0) {
       report(kFlag,
-             "unitFlag: the result at 0x%llx of L0C was finished (unitFlag 3) and not yet taken out by "
+             "unitFlag: the result at 0x%llx of L0C was finished (unitFlag 3) and not yet taken "
+             "out by "
              "a Fixpipe with unitFlag 3; Mmad would wait for it",
              static_cast<unsigned long long>(b * 512));
       return;
@@ -248,7 +262,8 @@ void unitFlagBefore(const Place& c, const Shape& s, uint8_t flag) {
 void unitFlagAfter(const Place& c, const Shape& s, uint8_t flag) {
   if (flag != 3) return;
   MoveState& st = moveState();
-  for (uint64_t b = c.address / 512; b < std::min<uint64_t>(st.unitFlags.size(), (c.address + s.m1 * s.n1 * 1024) / 512); ++b)
+  for (uint64_t b = c.address / 512;
+       b < std::min<uint64_t>(st.unitFlags.size(), (c.address + s.m1 * s.n1 * 1024) / 512); ++b)
     st.unitFlags[b] = 1;
   signal(Pipe::M, st.unitWritten, st.unitWrittenToken);
 }
@@ -260,14 +275,16 @@ void checkBarrier(const Place& c, const Shape& s, bool accumulates) {
   const int m = static_cast<int>(Pipe::M);
   const uint64_t end = c.address + s.m1 * s.n1 * 1024;
   if (accumulates && st.lastSmall && me.clocks[m].own[m] < st.lastClock &&
-      me.clocks[static_cast<int>(Pipe::S)].own[m] < st.lastClock && c.address < st.lastC.address + st.lastCBytes &&
-      st.lastC.address < end)
+      me.clocks[static_cast<int>(Pipe::S)].own[m] < st.lastClock &&
+      c.address < st.lastC.address + st.lastCBytes && st.lastC.address < end)
     report(kRace,
-           "accumulates on the result of the Mmad before it, which is small ((m / 16) * (n / 16) < 10): "
+           "accumulates on the result of the Mmad before it, which is small ((m / 16) * (n / 16) < "
+           "10): "
            "put PipeBarrier<PIPE_M>() between the two");
 }
 
-void setCommon(Instr& i, const Place& c, const Place& a, const Place& b, const Shape& s, DType type) {
+void setCommon(Instr& i, const Place& c, const Place& a, const Place& b, const Shape& s,
+               DType type) {
   i.align(c, 1024, "the result");
   i.align(a, 512, "the left matrix");
   i.align(b, 512, "the right matrix");
@@ -281,7 +298,8 @@ void checkPlace(const Place& p, Mem wanted, const char* what) {
 }
 
 template <class S>
-void multiply(const Place& c, const Place& a, const Place& b, const Shape& s, DType type, const S* start, bool keep) {
+void multiply(const Place& c, const Place& a, const Place& b, const Shape& s, DType type,
+              const S* start, bool keep) {
   static std::vector<S> ap, bp;
   const uint64_t kp = s.k1 * s.inner;
   ap.resize(s.m1 * kp * 16);
@@ -314,8 +332,10 @@ void multiply(const Place& c, const Place& a, const Place& b, const Shape& s, DT
       for (int e = 0; e < rows * 16; ++e) {
         const uint64_t column = nb * 16 + static_cast<uint64_t>(e % 16);
         S before = S(0);
-        if (keep) before = out[e];
-        else if (start != nullptr && column < s.n) before = start[column];
+        if (keep)
+          before = out[e];
+        else if (start != nullptr && column < s.n)
+          before = start[column];
         if constexpr (std::is_same_v<S, int32_t>)
           out[e] = saturated(static_cast<int64_t>(before) + sum[e]);
         else
@@ -329,8 +349,8 @@ void multiply(const Place& c, const Place& a, const Place& b, const Shape& s, DT
 void setHf32(bool on) { moveState().hf32 = on; }
 void setHf32ToZero(bool toZero) { moveState().hf32ToZero = toZero; }
 
-void mmad(const Place& c, const Place& a, const Place& b, const Place* bias, const MmadArgs& p, DType in,
-          DType out) {
+void mmad(const Place& c, const Place& a, const Place& b, const Place* bias, const MmadArgs& p,
+          DType in, DType out) {
   checkPlace(a, Mem::L0A, "the left matrix");
   checkPlace(b, Mem::L0B, "the right matrix");
   checkPlace(c, Mem::L0C, "the result");
@@ -371,9 +391,9 @@ void mmad(const Place& c, const Place& a, const Place& b, const Place* bias, con
   checkBarrier(c, s, keep);
   unitFlagBefore(c, s, p.unitFlag);
   {
-    Instr i(Pipe::M, fromRow                                       ? "mad_bias"
+    Instr i(Pipe::M, fromRow                                ? "mad_bias"
                      : in == DType::F32 && moveState().hf32 ? "mad_hf32"
-                                                                   : "mad");
+                                                            : "mad");
     setCommon(i, c, a, b, s, in);
     Spoiled bad = declareInputs(i, a, b, s, in);
     if (fromRow) {
@@ -440,10 +460,12 @@ void mmadSparse(const Place& c, const Place& a, const Place& b, const MmadArgs& 
   Instr i(Pipe::M, "mad");
   setCommon(i, c, a, b, half, DType::I8);
   Spoiled bad;
-  declareInput(i, a, s.m1 * s.k1, s.m, s.k1, s.k % 32 == 0 ? 32 : s.k % 32, [&](uint64_t mb, uint64_t kb) { return s.aFractal(mb, kb); },
-               bad.rows, bad.any);
-  declareInput(i, b, s.n1 * half.k1, s.n, half.k1, dense % 32 == 0 ? 32 : dense % 32,
-               [&](uint64_t nb, uint64_t kb) { return s.bFractal(kb, nb); }, bad.columns, bad.any);
+  declareInput(
+      i, a, s.m1 * s.k1, s.m, s.k1, s.k % 32 == 0 ? 32 : s.k % 32,
+      [&](uint64_t mb, uint64_t kb) { return s.aFractal(mb, kb); }, bad.rows, bad.any);
+  declareInput(
+      i, b, s.n1 * half.k1, s.n, half.k1, dense % 32 == 0 ? 32 : dense % 32,
+      [&](uint64_t nb, uint64_t kb) { return s.bFractal(kb, nb); }, bad.columns, bad.any);
   OldResult old;
   if (keep) old.read(i, c, s);
   declareResult(i, c, s, true);
@@ -466,7 +488,8 @@ void mmadSparse(const Place& c, const Place& a, const Place& b, const MmadArgs& 
       for (uint64_t x = 0; x < dense && n < s.n && m < s.m; ++x) {
         const uint64_t ka = static_cast<uint64_t>(which[x]);
         if (ka >= s.k) continue;
-        const int8_t av = static_cast<int8_t>(ah[s.aFractal(m / 16, ka / 32) + m % 16 * 32 + ka % 32]);
+        const int8_t av =
+            static_cast<int8_t>(ah[s.aFractal(m / 16, ka / 32) + m % 16 * 32 + ka % 32]);
         const int8_t bv = static_cast<int8_t>(bh[s.bFractal(x / 32, nb) + nc * 32 + x % 32]);
         sum += av * bv;
       }

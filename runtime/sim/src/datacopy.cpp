@@ -109,11 +109,21 @@ void checkPlaces(Instr& i, const Place& dst, const Place& src, uint32_t gmAlign)
   i.align(src, 32, "the source");
   const Place* gm = dst.mem == Mem::GM ? &dst : src.mem == Mem::GM ? &src : nullptr;
   if (gm == nullptr) return;
-  if (gm->address == 0) fail(kBounds, "the GlobalTensor has no address; call SetGlobalBuffer first");
+  if (gm->address == 0)
+    fail(kBounds, "the GlobalTensor has no address; call SetGlobalBuffer first");
   if (gm->address % gmAlign != 0)
     report(kAlign, "the global memory address is 0x%llx, not a multiple of the element's %u bytes",
            static_cast<unsigned long long>(gm->address), gmAlign);
 }
+
+// GM to L1 asked for by a vector core (the input of a Matmul object): the cube core of its group
+// copies.
+struct ServedCopy {
+  std::unique_ptr<AsCube> cube;
+  ServedCopy(const Place& dst, const Place& src) {
+    if (dst.mem == Mem::L1 && src.mem == Mem::GM && isAiv()) cube = std::make_unique<AsCube>();
+  }
+};
 
 // A UB tensor written into the L1 of the group's cube core, as the matrix calls do by messages.
 struct ForeignL1 {
@@ -122,8 +132,8 @@ struct ForeignL1 {
   uint8_t* ptr(uint64_t address, uint64_t bytes) {
     if (address + bytes > memSize(Mem::L1))
       fail(kBounds, "writes bytes [0x%llx, 0x%llx) of L1, which has 0x%x bytes",
-           static_cast<unsigned long long>(address), static_cast<unsigned long long>(address + bytes),
-           memSize(Mem::L1));
+           static_cast<unsigned long long>(address),
+           static_cast<unsigned long long>(address + bytes), memSize(Mem::L1));
     uint8_t* p = cube->ptr(Mem::L1, address);
     Shadow& s = *cube->local[static_cast<int>(Mem::L1)].shadow;
     for (uint64_t a = address; a < address + bytes; ++a) s.init_[a / 32] |= 1u << (a % 32);
@@ -196,8 +206,9 @@ void setAtomic(uint8_t op, DType type) {
 void checkAtomicType(DType type) {
   const Core& c = core();
   if (c.atomicOp != 0 && sizeOf(c.atomicType) != sizeOf(type))
-    report(kParam, "copies %s while the atomic mode is on for %s (SetAtomicAdd<T>); the types must "
-                   "agree, or call DisableDmaAtomic first",
+    report(kParam,
+           "copies %s while the atomic mode is on for %s (SetAtomicAdd<T>); the types must "
+           "agree, or call DisableDmaAtomic first",
            dtypeName(type), dtypeName(c.atomicType));
 }
 
@@ -205,27 +216,34 @@ void scalarBypass(void* address, uint64_t bytes, bool write) {
   if (!write) yieldCore();
   Instr i(Pipe::S, "scalar_gm");
   const uint64_t a = reinterpret_cast<uintptr_t>(address);
-  if (write) i.write(Mem::GM, a, bytes);
-  else i.read(Mem::GM, a, bytes);
+  if (write)
+    i.write(Mem::GM, a, bytes);
+  else
+    i.read(Mem::GM, a, bytes);
   (write ? i.event.dst : i.event.src) = Mem::GM;
   i.event.gmAddress = a;
   i.event.gmSpan = bytes;
   i.event.bytes = bytes;
 }
 
-void declareRuns(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step, bool write) {
+void declareRuns(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step,
+                 bool write) {
   if (count == 0 || bytes == 0) return;
   const bool dense = count == 1 || step == static_cast<int64_t>(bytes);
   if (dense || step == 0) {
     const uint64_t n = dense ? count * bytes : bytes;
-    if (write) i.write(p, 0, n);
-    else i.read(p, 0, n);
+    if (write)
+      i.write(p, 0, n);
+    else
+      i.read(p, 0, n);
     return;
   }
   for (uint64_t k = 0; k < count; ++k) {
     const uint64_t at = static_cast<uint64_t>(static_cast<int64_t>(k) * step);
-    if (write) i.write(p, at, bytes);
-    else i.read(p, at, bytes);
+    if (write)
+      i.write(p, at, bytes);
+    else
+      i.read(p, at, bytes);
   }
 }
 
@@ -286,8 +304,10 @@ void gmEvent(Instr& i, const Place& gm, uint64_t span, bool write) {
 }
 
 void gmWrite(Instr& i, const Place& dst, uint64_t offset, const uint8_t* from, uint64_t bytes) {
-  if (core().atomicOp != 0) i.update(dst, offset, bytes);
-  else i.write(dst, offset, bytes);
+  if (core().atomicOp != 0)
+    i.update(dst, offset, bytes);
+  else
+    i.write(dst, offset, bytes);
   store(hostPtr(dst) + offset, from, bytes);
 }
 
@@ -332,6 +352,7 @@ void fillEvent(Instr& i, const Route& route, const Place& dst, const Place& src,
 void copyRuns(const Place& dst, const Place& src, const Runs& r, DType type, uint32_t gmAlign) {
   if (r.count == 0 || r.bytes == 0) return;
   const Route& route = routeOf(src.mem, dst.mem);
+  const ServedCopy served(dst, src);
   if (dst.mem == Mem::GM) checkAtomicType(type);
   if (route.src == Mem::UB && route.dst == Mem::L1) {
     ForeignL1 l1;
@@ -351,8 +372,10 @@ void copyRuns(const Place& dst, const Place& src, const Runs& r, DType type, uin
   checkPlaces(i, dst, src, gmAlign);
   fillEvent(i, route, dst, src, r, type);
   const bool blocks = dst.mem == Mem::BT || dst.mem == Mem::FB;  // rounded up to 64 or 128 bytes
-  if (blocks) readUnused(i, src, r.count, r.bytes, r.srcStep);
-  else declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
+  if (blocks)
+    readUnused(i, src, r.count, r.bytes, r.srcStep);
+  else
+    declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
   const uint8_t* from = hostPtr(src);
   if (dst.mem == Mem::GM) {
     gmWriteRuns(i, dst, from, r);
@@ -364,7 +387,8 @@ void copyRuns(const Place& dst, const Place& src, const Runs& r, DType type, uin
     const int64_t n = static_cast<int64_t>(k);
     std::memmove(to + n * r.dstStep, from + n * r.srcStep, r.bytes);
     if (blocks)
-      copyWritten(moved(dst, static_cast<uint64_t>(n * r.dstStep)), moved(src, static_cast<uint64_t>(n * r.srcStep)), r.bytes);
+      copyWritten(moved(dst, static_cast<uint64_t>(n * r.dstStep)),
+                  moved(src, static_cast<uint64_t>(n * r.srcStep)), r.bytes);
   }
 }
 
@@ -401,9 +425,10 @@ void copyBlocks(const Place& dst, const Place& src, const AscendC::DataCopyParam
   if (dst.mem == Mem::BT) {
     const uint64_t unit = wide ? 32 : 64;
     const bool widen = srcType != type;
-    if (widen && !(type == DType::F32 && (srcType == DType::F16 || (wide && srcType == DType::BF16))))
-      fail(kChip, "a bias of %s cannot be copied into BT as %s; BT holds float and int32_t", dtypeName(srcType),
-           dtypeName(type));
+    if (widen &&
+        !(type == DType::F32 && (srcType == DType::F16 || (wide && srcType == DType::BF16))))
+      fail(kChip, "a bias of %s cannot be copied into BT as %s; BT holds float and int32_t",
+           dtypeName(srcType), dtypeName(type));
     r.bytes = p.blockLen * unit;
     r.srcStep = static_cast<int64_t>(r.bytes + p.srcGap * 32u);
     if (!widen) {
@@ -421,7 +446,9 @@ void copyBlocks(const Place& dst, const Place& src, const AscendC::DataCopyParam
       for (uint64_t e = 0; e < r.bytes / 2; ++e) {
         const uint64_t at = static_cast<uint64_t>(static_cast<int64_t>(k) * r.srcStep) + 2 * e;
         if (!written(src.mem, src.address + at, 2))
-          markUnwritten(dst.mem, dst.address + static_cast<uint64_t>(static_cast<int64_t>(k) * r.dstStep) + 4 * e, 4);
+          markUnwritten(
+              dst.mem,
+              dst.address + static_cast<uint64_t>(static_cast<int64_t>(k) * r.dstStep) + 4 * e, 4);
         uint16_t h;
         std::memcpy(&h, hostPtr(src) + static_cast<int64_t>(k) * r.srcStep + 2 * e, 2);
         const float f = srcType == DType::F16 ? halfBitsToFloat(h) : bfloatBitsToFloat(h);
@@ -430,7 +457,8 @@ void copyBlocks(const Place& dst, const Place& src, const AscendC::DataCopyParam
     return;
   }
   if (srcType != type)
-    fail(kChip, "DataCopy from %s to %s converts only on the way from L1 to BT", dtypeName(srcType), dtypeName(type));
+    fail(kChip, "DataCopy from %s to %s converts only on the way from L1 to BT", dtypeName(srcType),
+         dtypeName(type));
   r.bytes = p.blockLen * 32ull;
   r.srcStep = static_cast<int64_t>(r.bytes + p.srcGap * 32ull);
   r.dstStep = static_cast<int64_t>(r.bytes + p.dstGap * 32ull);
@@ -438,8 +466,8 @@ void copyBlocks(const Place& dst, const Place& src, const AscendC::DataCopyParam
 }
 
 void checkEnhanced(const AscendC::DataCopyEnhancedParams& p) {
-  if (p.blockMode != AscendC::BlockMode::BLOCK_MODE_NORMAL || p.deqScale != AscendC::DeqScale::DEQ_NONE ||
-      p.isRelu || p.padMode != pad_t::PAD_NONE)
+  if (p.blockMode != AscendC::BlockMode::BLOCK_MODE_NORMAL ||
+      p.deqScale != AscendC::DeqScale::DEQ_NONE || p.isRelu || p.padMode != pad_t::PAD_NONE)
     notOnChip("the enhanced DataCopy with block mode, dequantisation, relu or padding");
 }
 
@@ -460,13 +488,12 @@ void fillPattern(uint8_t* to, uint64_t bytes, uint64_t value, uint32_t size) {
 
 }  // namespace
 
-void copyPadIn(const Place& dst, const Place& src, const ExtParams& p,
-               const Pads& pads, DType type, bool compact) {
+void copyPadIn(const Place& dst, const Place& src, const ExtParams& p, const Pads& pads, DType type,
+               bool compact) {
   checkExt(p, type);
   if (p.blockCount == 0 || p.blockLen == 0) return;
   const Route& route = routeOf(src.mem, dst.mem);
-  if (dst.mem != Mem::UB && options().chip->npuArch < 3510)
-    notOnChip("DataCopyPad from GM to L1");
+  if (dst.mem != Mem::UB && options().chip->npuArch < 3510) notOnChip("DataCopyPad from GM to L1");
   if (pads.left > 32 || pads.right > 32)
     report(kParam, "leftPadding is %u and rightPadding %u bytes; expected at most 32 bytes each",
            pads.left, pads.right);
@@ -507,8 +534,10 @@ void copyPadIn(const Place& dst, const Place& src, const ExtParams& p,
     uint8_t* row = to + static_cast<int64_t>(k) * r.dstStep;
     const uint8_t* data = from + static_cast<int64_t>(k) * r.srcStep;
     uint64_t value = ~0ull;  // the page says random: a NaN pattern makes its use visible
-    if (pads.isPad) value = pads.value;
-    else if (s.padSet) value = s.padValue;
+    if (pads.isPad)
+      value = pads.value;
+    else if (s.padSet)
+      value = s.padValue;
     if (!anyPad) {  // without pads the rest of the block repeats the first element
       value = 0;
       std::memcpy(&value, data, size);
@@ -519,8 +548,7 @@ void copyPadIn(const Place& dst, const Place& src, const ExtParams& p,
   }
 }
 
-void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType type,
-                bool compact) {
+void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType type, bool compact) {
   checkExt(p, type);
   if (p.blockCount == 0 || p.blockLen == 0) return;
   checkAtomicType(type);
@@ -532,7 +560,8 @@ void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType ty
   r.count = p.blockCount;
   r.bytes = p.blockLen;
   r.srcStep = compact ? static_cast<int64_t>(p.blockLen)
-                      : static_cast<int64_t>(ceilTo(p.blockLen, 32)) + static_cast<int64_t>(p.srcStride) * 32;
+                      : static_cast<int64_t>(ceilTo(p.blockLen, 32)) +
+                            static_cast<int64_t>(p.srcStride) * 32;
   r.dstStep = static_cast<int64_t>(p.blockLen) + static_cast<int64_t>(p.dstStride);
   fillEvent(i, route, dst, src, r, type);
   declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
@@ -567,6 +596,7 @@ void copyNd2Nz(const Place& dst, const Place& src, const NdNz& p, DType type) {
   checkNd2Nz(p);
   if (p.ndNum == 0 || p.nValue == 0 || p.dValue == 0) return;
   const Route& route = routeOf(src.mem, dst.mem);
+  const ServedCopy served(dst, src);
   if (route.pipe == Pipe::V) notOnChip("DataCopy with Nd2NzParams from UB to UB");
   const uint64_t size = sizeOf(type);
   const uint64_t rowBytes = p.dValue * size;
@@ -582,14 +612,16 @@ void copyNd2Nz(const Place& dst, const Place& src, const NdNz& p, DType type) {
            static_cast<unsigned long long>(dstMatrix));
   std::unique_ptr<ForeignL1> foreign;
   if (src.mem == Mem::UB) foreign = std::make_unique<ForeignL1>();
-  const char* mnemonic = src.mem == Mem::GM && dst.mem == Mem::L1 ? "mte_gm_l1_nd2nz" : route.mnemonic;
+  const char* mnemonic =
+      src.mem == Mem::GM && dst.mem == Mem::L1 ? "mte_gm_l1_nd2nz" : route.mnemonic;
   Instr i(route.pipe, mnemonic);
   checkPlaces(i, dst, src, 1);
   i.event.src = src.mem;
   i.event.dst = dst.mem;
   i.event.dtype = type;
   i.event.bytes = p.ndNum * p.nValue * rowBytes;
-  i.event.bursts = static_cast<uint32_t>(p.ndNum * burstsOf(p.nValue, rowBytes, static_cast<int64_t>(srcRow)));
+  i.event.bursts =
+      static_cast<uint32_t>(p.ndNum * burstsOf(p.nValue, rowBytes, static_cast<int64_t>(srcRow)));
   if (src.mem == Mem::GM)
     gmEvent(i, src, (p.ndNum - 1) * srcMatrix + (p.nValue - 1) * srcRow + rowBytes, false);
   for (uint64_t nd = 0; nd < p.ndNum; ++nd) {
@@ -600,11 +632,14 @@ void copyNd2Nz(const Place& dst, const Place& src, const NdNz& p, DType type) {
     for (uint64_t c = 0; c < columns; ++c) {
       const uint64_t column = c * p.dstNzC0Stride * 32;
       const uint64_t valid = std::min<uint64_t>(32, rowBytes - c * 32);
-      if (!foreign) declareRuns(i, moved(to, column), p.nValue, 32, static_cast<int64_t>(p.dstNzNStride * 32), true);
+      if (!foreign)
+        declareRuns(i, moved(to, column), p.nValue, 32, static_cast<int64_t>(p.dstNzNStride * 32),
+                    true);
       const uint64_t extent = (p.nValue - 1u) * p.dstNzNStride * 32ull + 32;
       uint8_t* out = foreign ? foreign->ptr(to.address + column, extent) : hostPtr(to) + column;
       const uint64_t step = p.dstNzNStride * 32ull;
-      for (uint64_t n = 0; n < p.nValue; ++n) nzBlock(out + n * step, in + n * srcRow + c * 32, valid);
+      for (uint64_t n = 0; n < p.nValue; ++n)
+        nzBlock(out + n * step, in + n * srcRow + c * 32, valid);
     }
   }
 }
@@ -622,22 +657,28 @@ void copyDn2Nz(const Place& dst, const Place& src, const AscendC::Dn2NzParams& p
   i.event.dtype = type;
   i.event.bytes = p.dnNum * p.nValue * p.dValue * size;
   i.event.bursts = static_cast<uint32_t>(p.dnNum * p.dValue);
-  gmEvent(i, src, ((p.dnNum - 1) * p.srcDnMatrixStride + (p.dValue - 1) * p.srcDValue + p.nValue) * size, false);
+  gmEvent(i, src,
+          ((p.dnNum - 1) * p.srcDnMatrixStride + (p.dValue - 1) * p.srcDValue + p.nValue) * size,
+          false);
   for (uint64_t m = 0; m < p.dnNum; ++m) {
     const Place from = moved(src, m * p.srcDnMatrixStride * size);
     const Place to = moved(dst, m * p.dstNzMatrixStride * size);
-    declareRuns(i, from, p.dValue, p.nValue * size, static_cast<int64_t>(p.srcDValue * size), false);
+    declareRuns(i, from, p.dValue, p.nValue * size, static_cast<int64_t>(p.srcDValue * size),
+                false);
     const uint8_t* in = hostPtr(from);
     for (uint64_t c = 0; c < ceilDiv(p.dValue, c0); ++c) {
       const uint64_t column = c * p.dstNzC0Stride * 32;
-      declareRuns(i, moved(to, column), p.nValue, 32, static_cast<int64_t>(p.dstNzNStride * 32), true);
+      declareRuns(i, moved(to, column), p.nValue, 32, static_cast<int64_t>(p.dstNzNStride * 32),
+                  true);
       uint8_t* out = hostPtr(to) + column;
       for (uint64_t n = 0; n < p.nValue; ++n)
         for (uint64_t e = 0; e < c0; ++e) {
           uint8_t* cell = out + n * p.dstNzNStride * 32 + e * size;
           const uint64_t d = c * c0 + e;
-          if (d < p.dValue) std::memcpy(cell, in + (d * p.srcDValue + n) * size, size);
-          else std::memset(cell, 0, size);
+          if (d < p.dValue)
+            std::memcpy(cell, in + (d * p.srcDValue + n) * size, size);
+          else
+            std::memset(cell, 0, size);
         }
     }
   }
@@ -668,13 +709,16 @@ void copyNz2Nd(const Place& dst, const Place& src, const AscendC::Nz2NdParamsFul
   const uint64_t rowBytes = p.dValue * size;
   i.event.bytes = p.ndNum * p.nValue * rowBytes;
   i.event.bursts = static_cast<uint32_t>(p.ndNum * p.nValue);
-  gmEvent(i, dst, ((p.ndNum - 1) * p.dstNdMatrixStride + (p.nValue - 1) * p.dstDStride) * size + rowBytes, true);
+  gmEvent(i, dst,
+          ((p.ndNum - 1) * p.dstNdMatrixStride + (p.nValue - 1) * p.dstDStride) * size + rowBytes,
+          true);
   std::vector<uint8_t> row(columns * cell);
   for (uint64_t nd = 0; nd < p.ndNum; ++nd) {
     const Place from = moved(src, nd * p.srcNdMatrixStride * 256 * size);
     for (uint64_t c = 0; c < columns; ++c) {
       const uint64_t valid = std::min<uint64_t>(16, p.dValue - c * 16) * size;
-      declareRuns(i, moved(from, c * p.srcNStride * cell), p.nValue, valid, static_cast<int64_t>(cell), false);
+      declareRuns(i, moved(from, c * p.srcNStride * cell), p.nValue, valid,
+                  static_cast<int64_t>(cell), false);
     }
     const uint8_t* in = hostPtr(from);
     for (uint64_t n = 0; n < p.nValue; ++n) {
@@ -696,7 +740,8 @@ struct SliceAxis {
 SliceAxis axisOf(const AscendC::SliceInfo& s, uint64_t segment, uint32_t dim) {
   if (s.startIndex > s.endIndex || s.endIndex >= s.shapeValue) {
     report(kParam,
-           "dimension %u of the slice goes from %u to %u of %u elements; expected start <= end < shape",
+           "dimension %u of the slice goes from %u to %u of %u elements; expected start <= end < "
+           "shape",
            dim, s.startIndex, s.endIndex, s.shapeValue);
   }
   const uint64_t length = s.endIndex - s.startIndex + 1;
@@ -704,7 +749,8 @@ SliceAxis axisOf(const AscendC::SliceInfo& s, uint64_t segment, uint32_t dim) {
     report(kParam,
            "dimension %u of the slice: end - start + 1 = %llu elements is not N segments of %llu "
            "with gaps of %u",
-           dim, static_cast<unsigned long long>(length), static_cast<unsigned long long>(segment), s.stride);
+           dim, static_cast<unsigned long long>(length), static_cast<unsigned long long>(segment),
+           s.stride);
   return {(length + s.stride) / (segment + s.stride), segment + s.stride};
 }
 
@@ -720,15 +766,19 @@ void copySlices(const Place& dst, const Place& src, const AscendC::SliceInfo* ds
   const uint64_t segment = srcSlice[0].burstLen * 32ull / size;
   for (uint32_t k = 0; k < dims; ++k) {
     if (dstSlice[k].burstLen != srcSlice[k].burstLen)
-      fail(kParam, "burstLen of dimension %u is %u in the source and %u in the destination; they must be equal",
+      fail(kParam,
+           "burstLen of dimension %u is %u in the source and %u in the destination; they must be "
+           "equal",
            k, srcSlice[k].burstLen, dstSlice[k].burstLen);
     if (k > 0 && srcSlice[k].burstLen != 1)
-      report(kParam, "burstLen of dimension %u is %u; expected 1 beyond the first", k, srcSlice[k].burstLen);
+      report(kParam, "burstLen of dimension %u is %u; expected 1 beyond the first", k,
+             srcSlice[k].burstLen);
     d[k] = axisOf(dstSlice[k], k == 0 ? segment : 1, k);
     s[k] = axisOf(srcSlice[k], k == 0 ? segment : 1, k);
     if (d[k].count != s[k].count)
       fail(kParam, "dimension %u has %llu segments in the source and %llu in the destination", k,
-           static_cast<unsigned long long>(s[k].count), static_cast<unsigned long long>(d[k].count));
+           static_cast<unsigned long long>(s[k].count),
+           static_cast<unsigned long long>(d[k].count));
     dPitch[k] = dAll;
     sPitch[k] = sAll;
     dBase += dstSlice[k].startIndex * dAll;
@@ -753,22 +803,26 @@ void copySlices(const Place& dst, const Place& src, const AscendC::SliceInfo* ds
     r.srcStep = static_cast<int64_t>(s[0].step * size);
     const int64_t ubStep = dst.mem == Mem::UB ? r.dstStep : r.srcStep;
     if (r.count > 1 && ubStep % 32 != 0)
-      report(kAlign, "segments lie %lld bytes apart in UB; expected a multiple of 32", static_cast<long long>(ubStep));
+      report(kAlign, "segments lie %lld bytes apart in UB; expected a multiple of 32",
+             static_cast<long long>(ubStep));
     copyRuns(moved(to, dAt * size), moved(from, sAt * size), r, type, 1);
   }
 }
 
-void copyUbToL1Pad(const Place& dst, const Place& src, const ExtParams& p,
-                   const NdNz& nz, DType type) {
+void copyUbToL1Pad(const Place& dst, const Place& src, const ExtParams& p, const NdNz& nz,
+                   DType type) {
   checkExt(p, type);
   checkNd2Nz(nz);
-  if (nz.ndNum != 1) fail(kParam, "ndNum is %llu; expected 1", static_cast<unsigned long long>(nz.ndNum));
+  if (nz.ndNum != 1)
+    fail(kParam, "ndNum is %llu; expected 1", static_cast<unsigned long long>(nz.ndNum));
   if (p.blockCount == 0 || p.blockLen == 0) return;
   // First the rows as they would lie in the workspace, then the matrix taken from there.
   const uint64_t size = sizeOf(type);
   const uint64_t srcStep = ceilTo(p.blockLen, 32) + static_cast<uint64_t>(p.srcStride) * 32;
   const uint64_t midStep = p.blockLen + static_cast<uint64_t>(p.dstStride);
-  std::vector<uint8_t> mid(std::max<uint64_t>(midStep * p.blockCount, nz.nValue * nz.srcDValue * size + nz.dValue * size), 0xff);
+  std::vector<uint8_t> mid(std::max<uint64_t>(midStep * p.blockCount,
+                                              nz.nValue * nz.srcDValue * size + nz.dValue * size),
+                           0xff);
   ForeignL1 l1;
   Instr i(Pipe::MTE3, "mte_ub_l1");
   i.align(src, 32, "the source");
@@ -779,7 +833,8 @@ void copyUbToL1Pad(const Place& dst, const Place& src, const ExtParams& p,
   for (uint64_t c = 0; c < ceilDiv(rowBytes, 32); ++c)
     for (uint64_t n = 0; n < nz.nValue; ++n)
       nzBlock(l1.ptr(dst.address + (c * nz.dstNzC0Stride + n * nz.dstNzNStride) * 32, 32),
-              mid.data() + n * nz.srcDValue * size + c * 32, std::min<uint64_t>(32, rowBytes - c * 32));
+              mid.data() + n * nz.srcDValue * size + c * 32,
+              std::min<uint64_t>(32, rowBytes - c * 32));
   i.event.src = Mem::UB;
   i.event.dst = Mem::L1;
   i.event.dtype = type;

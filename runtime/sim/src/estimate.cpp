@@ -7,6 +7,7 @@
 
 #include "costs.h"
 #include "internal.h"
+#include "replay.h"
 
 namespace ascsim {
 namespace {
@@ -17,6 +18,7 @@ struct Running {
   double scalar = 0;
   double free[kPipes] = {};
   double done[kPipes] = {};
+  Results results;  // of the vector pipe
   std::unordered_map<uint64_t, double> tokens;
 
   void take(const TraceEvent& e, const Chip& chip) {
@@ -51,8 +53,8 @@ struct Running {
         } else {
           c = localCost(e, chip);
         }
-        if (e.dependent) at = std::max(at, done[p]);
-        at += c.busy;
+        at = startOf(e, at, done[p], results) + c.busy;
+        if (e.pipe == Pipe::V) results.add(e, at + c.latency);
         if (e.pipe != Pipe::S) done[p] = std::max(done[p], at + c.latency);
         break;
       }

@@ -138,11 +138,14 @@ namespace {
 
 double numberOf(const ArgValue& a) {
   switch (a.code) {
-    case 'f': return a.size == 4 ? *static_cast<const float*>(a.data)
-                                 : *static_cast<const double*>(a.data);
-    case 'h': return static_cast<float>(*static_cast<const half*>(a.data));
-    case 'b': return static_cast<float>(*static_cast<const bfloat16_t*>(a.data));
-    default: return 0;
+    case 'f':
+      return a.size == 4 ? *static_cast<const float*>(a.data) : *static_cast<const double*>(a.data);
+    case 'h':
+      return static_cast<float>(*static_cast<const half*>(a.data));
+    case 'b':
+      return static_cast<float>(*static_cast<const bfloat16_t*>(a.data));
+    default:
+      return 0;
   }
 }
 
@@ -179,19 +182,27 @@ std::string converted(const ParamType& to, const ArgValue& from) {
                                         : static_cast<double>(static_cast<int64_t>(bitsOf(from)));
     const auto f = static_cast<float>(v);
     const uint16_t h = to.code == 'h' ? floatToHalfBits(f) : floatToBfloatBits(f);
-    if (to.code != 'f') std::memcpy(out.data(), &h, 2);
-    else if (to.size == 4) std::memcpy(out.data(), &f, 4);
-    else std::memcpy(out.data(), &v, to.size);
+    if (to.code != 'f')
+      std::memcpy(out.data(), &h, 2);
+    else if (to.size == 4)
+      std::memcpy(out.data(), &f, 4);
+    else
+      std::memcpy(out.data(), &v, to.size);
   }
   return out;
 }
 
 const char* codeName(char code) {
   switch (code) {
-    case 'p': return "a pointer";
-    case 's': return "a struct";
-    case 'i': case 'u': return "an integer";
-    default: return "a floating-point number";
+    case 'p':
+      return "a pointer";
+    case 's':
+      return "a struct";
+    case 'i':
+    case 'u':
+      return "an integer";
+    default:
+      return "a floating-point number";
   }
 }
 
@@ -203,9 +214,9 @@ uint32_t launchNamed(const char* name, int64_t blocks, void* stream,
   if (kernel == nullptr) {
     std::string known;
     for (const RegisteredKernel& k : registry()) known += (known.empty() ? "" : ", ") + k.name;
-    return static_cast<uint32_t>(refuse(
-        ACL_ERROR_RT_PARAM_INVALID, "launch", "no kernel %s in this program; it has: %s", name,
-        known.empty() ? "none" : known.c_str()));
+    return static_cast<uint32_t>(refuse(ACL_ERROR_RT_PARAM_INVALID, "launch",
+                                        "no kernel %s in this program; it has: %s", name,
+                                        known.empty() ? "none" : known.c_str()));
   }
   return launchRegistered(*kernel, blocks, stream, args);
 }
@@ -306,7 +317,8 @@ void SetKernelMode(KernelMode mode) { ascsim::g_mode = mode; }
 
 }  // namespace AscendC
 
-// --------------------------------------------------------------------------- in-process use (ctypes)
+// --------------------------------------------------------------------------- in-process use
+// (ctypes)
 extern "C" {
 
 void ascsim_embed() { ascsim::g_embedded = true; }

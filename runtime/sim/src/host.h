@@ -72,7 +72,7 @@ void watchEarlyRead(const void* device, size_t bytes);
                                               ...);
 [[gnu::format(printf, 3, 4)]] aclError decline(aclError code, const char* api, const char* format,
                                                ...);
-aclError needDevice(const char* api);  // ACL_SUCCESS if a device is set
+aclError needDevice(const char* api);    // ACL_SUCCESS if a device is set
 void hostNote(const std::string& text);  // a line on stderr that is no error
 bool embedded();                         // inside another program, such as Python
 

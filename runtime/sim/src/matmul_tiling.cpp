@@ -194,6 +194,9 @@ bool MatmulApiTilingBase::cutCores() {
     for (int32_t nd = 1; nd * md <= dim_; ++nd)
       for (int32_t kd = 1; kd * nd * md <= dim_; ++kd) {
         if (kd > 1 && !splitK_) break;
+        // A side of one base block stays whole if the other one gives every core at least 128.
+        if (!splitK_ && m_ <= 128 && n_ >= 128 * dim_ && (md != 1 || nd != dim_)) continue;
+        if (!splitK_ && n_ <= 256 && m_ >= 128 * dim_ && m_ > 128 && (nd != 1 || md != dim_)) continue;
         // A large product keeps every core busy; a small one may do with fewer.
         if (large && !splitK_ && md * nd != dim_) continue;
         Cut c{md == 1 ? m_ : alignUp(ceilDiv(m_, md), unitM), nd == 1 ? n_ : alignUp(ceilDiv(n_, nd), unitN),

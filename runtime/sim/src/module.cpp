@@ -1,5 +1,5 @@
-// Kernels by handle: aclrtBinary..., aclrtLaunchKernel... and runtime compilation (aclrtc). A binary
-// is a shared library that `xcompile simcc -shared` built.
+// Kernels by handle: aclrtBinary..., aclrtLaunchKernel... and runtime compilation (aclrtc). A
+// binary is a shared library that `xcompile simcc -shared` built.
 #include <dlfcn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -104,7 +104,8 @@ aclError launchBlock(const char* api, aclrtFuncHandle function, uint32_t blocks,
     at = (at + alignment - 1) / alignment * alignment;
     if (block == nullptr || at + p.size > bytes) {
       return refuse(ACL_ERROR_RT_PARAM_INVALID, api,
-                    "%zu bytes of arguments are too few for kernel %s", bytes, kernel->name.c_str());
+                    "%zu bytes of arguments are too few for kernel %s", bytes,
+                    kernel->name.c_str());
     }
     values.push_back(static_cast<const char*>(block) + at);
     at += p.size;
@@ -143,7 +144,8 @@ using namespace ascsim;
 
 extern "C" {
 
-aclError aclrtBinaryLoadFromFile(const char* path, aclrtBinaryLoadOptions*, aclrtBinHandle* handle) {
+aclError aclrtBinaryLoadFromFile(const char* path, aclrtBinaryLoadOptions*,
+                                 aclrtBinHandle* handle) {
   const Lock lock(hostMutex());
   if (path == nullptr || handle == nullptr) {
     return refuse(ACL_ERROR_INVALID_PARAM, "aclrtBinaryLoadFromFile", "a null argument");
@@ -187,8 +189,9 @@ aclError aclrtBinaryLoad(const aclrtBinary binary, aclrtBinHandle* handle) {
 
 // The library stays mapped: queued launches and reports still point into it.
 aclError aclrtBinaryUnLoad(aclrtBinHandle handle) {
-  return handle != nullptr ? ACL_SUCCESS
-                           : refuse(ACL_ERROR_INVALID_PARAM, "aclrtBinaryUnLoad", "the handle is null");
+  return handle != nullptr
+             ? ACL_SUCCESS
+             : refuse(ACL_ERROR_INVALID_PARAM, "aclrtBinaryUnLoad", "the handle is null");
 }
 
 aclError aclrtBinaryGetFunction(const aclrtBinHandle handle, const char* name,
@@ -226,9 +229,9 @@ aclError aclrtLaunchKernelWithArgsArray(aclrtFuncHandle function, uint32_t block
   return launchValues("aclrtLaunchKernelWithArgsArray", function, blocks, stream, values);
 }
 
-aclError aclrtLaunchKernelWithHostArgs(aclrtFuncHandle function, uint32_t blocks, aclrtStream stream,
-                                       aclrtLaunchKernelCfg*, void* args, size_t size,
-                                       aclrtPlaceHolderInfo*, size_t placeHolders) {
+aclError aclrtLaunchKernelWithHostArgs(aclrtFuncHandle function, uint32_t blocks,
+                                       aclrtStream stream, aclrtLaunchKernelCfg*, void* args,
+                                       size_t size, aclrtPlaceHolderInfo*, size_t placeHolders) {
   if (placeHolders != 0) {
     return refuse(ACL_ERROR_RT_FEATURE_NOT_SUPPORT, "aclrtLaunchKernelWithHostArgs",
                   "placeholders are not simulated");
@@ -269,7 +272,8 @@ aclError aclrtLaunchKernelWithConfig(aclrtFuncHandle function, uint32_t blocks, 
   return launchValues("aclrtLaunchKernelWithConfig", function, blocks, stream, values);
 }
 
-// ------------------------------------------------------------------------------ runtime compilation
+// ------------------------------------------------------------------------------ runtime
+// compilation
 aclError aclrtcCreateProg(aclrtcProg* prog, const char* src, const char* name, int numHeaders,
                           const char** headers, const char** includeNames) {
   const Lock lock(hostMutex());
@@ -321,7 +325,8 @@ aclError aclrtcCompileProg(aclrtcProg prog, int numOptions, const char** options
   std::vector<std::string> files = {file, "kernels.so", "log"};
   bool written = !folder.empty() && writeFile(folder + "/" + file, source);
   for (const auto& [name, text] : p->headers) {
-    written = written && name.find('/') == std::string::npos && writeFile(folder + "/" + name, text);
+    written =
+        written && name.find('/') == std::string::npos && writeFile(folder + "/" + name, text);
     files.push_back(name);
   }
   if (!written) {
@@ -349,7 +354,8 @@ aclError aclrtcCompileProg(aclrtcProg prog, int numOptions, const char** options
 
 aclError aclrtcGetLoweredName(aclrtcProg prog, const char* expression, const char** lowered) {
   Program* p = program(prog);
-  if (p == nullptr) return decline(ACL_ERROR_RTC_INVALID_PROG, "aclrtcGetLoweredName", "no program");
+  if (p == nullptr)
+    return decline(ACL_ERROR_RTC_INVALID_PROG, "aclrtcGetLoweredName", "no program");
   if (expression == nullptr || lowered == nullptr) return ACL_ERROR_RTC_INVALID_INPUT;
   if (!p->compiled) return ACL_ERROR_RTC_NO_LOWERED_NAMES_BEFORE_COMPILATION;
   std::string name = expression;
@@ -366,7 +372,8 @@ aclError aclrtcGetLoweredName(aclrtcProg prog, const char* expression, const cha
 
 aclError aclrtcGetBinDataSize(aclrtcProg prog, size_t* size) {
   Program* p = program(prog);
-  if (p == nullptr) return decline(ACL_ERROR_RTC_INVALID_PROG, "aclrtcGetBinDataSize", "no program");
+  if (p == nullptr)
+    return decline(ACL_ERROR_RTC_INVALID_PROG, "aclrtcGetBinDataSize", "no program");
   if (size == nullptr) return ACL_ERROR_RTC_INVALID_INPUT;
   *size = p->binary.size();
   return ACL_SUCCESS;

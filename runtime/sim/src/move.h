@@ -55,27 +55,32 @@ inline Place moved(Place p, uint64_t bytes) {
   return p;
 }
 
-// Whole fractals and aligned blocks are moved with bytes that nobody wrote (rows over m, columns over
-// k): the copy of such a byte is as unwritten as the byte, and only its use in a product is an error.
+// Whole fractals and aligned blocks are moved with bytes that nobody wrote (rows over m, columns
+// over k): the copy of such a byte is as unwritten as the byte, and only its use in a product is an
+// error.
 bool written(Mem mem, uint64_t address, uint64_t bytes);
 void markUnwritten(Mem mem, uint64_t address, uint64_t bytes);
 void copyWritten(const Place& dst, const Place& src, uint64_t bytes);
 void readUnused(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step);
 
-// A static tensor of L0A, L0B or L0C names an address; rounding to fractals goes past its tile size.
+// A static tensor of L0A, L0B or L0C names an address; rounding to fractals goes past its tile
+// size.
 inline Place rounded(Place p) {
-  if (p.state == nullptr && (p.mem == Mem::L0A || p.mem == Mem::L0B || p.mem == Mem::L0C)) p.limit = ~0ull;
+  if (p.state == nullptr && (p.mem == Mem::L0A || p.mem == Mem::L0B || p.mem == Mem::L0C))
+    p.limit = ~0ull;
   return p;
 }
 
 // Declares `runs` runs of `bytes` each, `step` apart, as one access where they touch.
-void declareRuns(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step, bool write);
+void declareRuns(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step,
+                 bool write);
 // Writes bytes to GM, by the core's atomic mode; the caller has declared nothing yet.
 void gmWrite(Instr& i, const Place& dst, uint64_t offset, const uint8_t* from, uint64_t bytes);
 void gmWriteRuns(Instr& i, const Place& dst, const uint8_t* from, const Runs& r);
 void gmEvent(Instr& i, const Place& gm, uint64_t span, bool write);
 void checkAtomicType(DType type);
-void checkRange(const char* name, uint64_t value, uint64_t low, uint64_t high, const char* unit = "");
+void checkRange(const char* name, uint64_t value, uint64_t low, uint64_t high,
+                const char* unit = "");
 
 // Rounds to the element type's 16 bits; saturates or keeps infinities by the overflow mode.
 uint16_t halfOf(float v);

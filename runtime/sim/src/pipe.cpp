@@ -13,6 +13,7 @@ const char* positionName(AscendC::TPosition p) {
 
 bool Ring::here() const {
   const Mem m = memOf(position);
+  if (m == Mem::L1 && isAiv()) return servedByCube();
   return m == Mem::GM || (m == Mem::UB) != isAic();
 }
 
@@ -96,7 +97,17 @@ void Ring::finish() {
 
 uint32_t Arena::take(Mem mem, uint32_t bytes, const char* what) {
   const int m = static_cast<int>(mem);
-  if (limit[m] == 0) limit[m] = memSize(mem);
+  if (limit[m] == 0) {
+    limit[m] = memSize(mem);
+    // The vector cores of a group share the L1 of their cube core.
+    if (mem == Mem::L1 && isAiv() && aivPerGroup() == 2) {
+      limit[m] /= 2;
+      if (core().subBlock == 1) {
+        top[m] = limit[m] / 32 * 32;
+        limit[m] = memSize(mem);
+      }
+    }
+  }
   if (top[m] + static_cast<uint64_t>(bytes) > limit[m])
     fail(kBounds, "%s takes %u bytes of %s, but only %u of %u are left", what, bytes, memName(mem),
          limit[m] - top[m], limit[m]);

@@ -1,10 +1,9 @@
-#include "tiling/platform/platform_ascendc.h"
-
 #include <memory>
 #include <string>
 
 #include "ascsim/chips.h"
 #include "ascsim/core.h"
+#include "tiling/platform/platform_ascendc.h"
 
 namespace platform_ascendc {
 
@@ -37,16 +36,36 @@ SocVersion PlatformAscendC::GetSocVersion() const {
 void PlatformAscendC::GetCoreMemSize(const CoreMemType& type, uint64_t& size) const {
   const ascsim::Chip& c = chip(chip_);
   switch (type) {
-    case CoreMemType::L0_A: size = c.l0a; break;
-    case CoreMemType::L0_B: size = c.l0b; break;
-    case CoreMemType::L0_C: size = c.l0c; break;
-    case CoreMemType::L1: size = c.l1; break;
-    case CoreMemType::L2: size = c.l2; break;
-    case CoreMemType::UB: size = c.ub - reserved_; break;
-    case CoreMemType::HBM: size = 64ull << 30; break;
-    case CoreMemType::FB: size = c.fb; break;
-    case CoreMemType::BT: size = c.bt; break;
-    default: size = 0; break;
+    case CoreMemType::L0_A:
+      size = c.l0a;
+      break;
+    case CoreMemType::L0_B:
+      size = c.l0b;
+      break;
+    case CoreMemType::L0_C:
+      size = c.l0c;
+      break;
+    case CoreMemType::L1:
+      size = c.l1;
+      break;
+    case CoreMemType::L2:
+      size = c.l2;
+      break;
+    case CoreMemType::UB:
+      size = c.ub - reserved_;
+      break;
+    case CoreMemType::HBM:
+      size = 64ull << 30;
+      break;
+    case CoreMemType::FB:
+      size = c.fb;
+      break;
+    case CoreMemType::BT:
+      size = c.bt;
+      break;
+    default:
+      size = 0;
+      break;
   }
 }
 

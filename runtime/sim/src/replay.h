@@ -1,5 +1,6 @@
 // State of a replay: pipes, cores, tokens, and what GM addresses mean to L2.
 #pragma once
+#include <algorithm>
 #include <map>
 #include <utility>
 #include <vector>
@@ -17,6 +18,46 @@ struct QueueEntry {
   double at;  // when it was dispatched
 };
 
+// Results of vector instructions that may not be complete yet: whoever touches them waits.
+class Results {
+ public:
+  // When the operands of `e` are all there.
+  double ready(const TraceEvent& e) const {
+    double t = 0;
+    for (const VecOperand* o : {&e.vsrc0, &e.vsrc1, &e.vdst}) {
+      if (o->address == VecOperand::kNone) continue;
+      const uint32_t end = endOf(*o, e.repeats);
+      for (const Result& r : last_)
+        if (o->address < r.end && r.begin < end) t = std::max(t, r.complete);
+    }
+    return t;
+  }
+  void add(const TraceEvent& e, double complete) {
+    if (e.vdst.address == VecOperand::kNone) return;
+    last_[next_++ % kKept] = {e.vdst.address, endOf(e.vdst, e.repeats), complete};
+  }
+
+ private:
+  static constexpr size_t kKept = 8;  // an instruction is complete before eight more have begun
+  struct Result {
+    uint32_t begin = 0, end = 0;
+    double complete = 0;
+  };
+  static uint32_t endOf(const VecOperand& o, uint32_t repeats) {
+    return o.address + 32 * ((std::max(1u, repeats) - 1) * o.repeatStride + 7u * o.blockStride + 1);
+  }
+  Result last_[kKept];
+  size_t next_ = 0;
+};
+
+// When `e` may start on a pipe that is free at `free` and has completed everything at `done`.
+inline double startOf(const TraceEvent& e, double free, double done, const Results& results) {
+  // With its operands known, what it depends on is known too, whatever the checks found.
+  if (e.pipe == Pipe::V && (e.vdst.address & e.vsrc0.address) != VecOperand::kNone)
+    return std::max(free, results.ready(e));
+  return e.dependent ? std::max(free, done) : free;
+}
+
 struct PipeState {
   QueueEntry queue[kQueueDepth];
   double popped[kQueueDepth] = {};  // when the last entries left the queue
@@ -29,6 +70,7 @@ struct PipeState {
   uint64_t waits = 0;          // token, 0 = none
   double began = 0, ends = 0;  // of the transfer in flight
   Traffic traffic;
+  Results results;
 };
 
 struct CoreState {

@@ -263,7 +263,9 @@ const char* aclGetRecentErrMsg() {
 }
 
 // ----------------------------------------------------------------------------------------- streams
-aclError aclrtCreateStream(aclrtStream* stream) { return aclrtCreateStreamWithConfig(stream, 0, 0); }
+aclError aclrtCreateStream(aclrtStream* stream) {
+  return aclrtCreateStreamWithConfig(stream, 0, 0);
+}
 
 aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
   const Lock lock(hostMutex());
@@ -422,7 +424,8 @@ aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
 aclError aclrtResetEvent(aclrtEvent event, aclrtStream stream) {
   const Lock lock(hostMutex());
   Event* e = knownEvent(event, "aclrtResetEvent");
-  if (e == nullptr || known(stream, "aclrtResetEvent") == nullptr) return ACL_ERROR_RT_PARAM_INVALID;
+  if (e == nullptr || known(stream, "aclrtResetEvent") == nullptr)
+    return ACL_ERROR_RT_PARAM_INVALID;
   e->resetAt = e->issued;
   return ACL_SUCCESS;
 }
@@ -522,8 +525,7 @@ aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* statu
   const Lock lock(hostMutex());
   Event* e = knownEvent(event, "aclrtQueryEventStatus");
   if (e == nullptr || status == nullptr) return ACL_ERROR_RT_PARAM_INVALID;
-  *status =
-      reached(e) ? ACL_EVENT_RECORDED_STATUS_COMPLETE : ACL_EVENT_RECORDED_STATUS_NOT_READY;
+  *status = reached(e) ? ACL_EVENT_RECORDED_STATUS_COMPLETE : ACL_EVENT_RECORDED_STATUS_NOT_READY;
   return ACL_SUCCESS;
 }
 

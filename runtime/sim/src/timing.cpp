@@ -272,12 +272,13 @@ bool Replay::runPipe(int core, int pipe) {
           return true;
         }
         const Cost cost = localCost(e, chip_);
-        const double start = e.dependent ? std::max(p.free, p.done) : p.free;
+        const double start = startOf(e, p.free, p.done, p.results);
         p.free = start + cost.busy;
         const double complete = p.free + cost.latency;
         account(core, pipe, e, start, complete);
         slice(core, pipe, e, start, cost.busy, false);
         p.done = std::max(p.done, complete);
+        if (e.pipe == Pipe::V) p.results.add(e, complete);
         pop(p, start);
         progress = true;
         continue;

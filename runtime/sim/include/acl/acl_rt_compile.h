@@ -22,7 +22,8 @@ aclError aclrtcCreateProg(aclrtcProg* prog, const char* src, const char* name, i
 aclError aclrtcDestroyProg(aclrtcProg* prog);
 aclError aclrtcAddNameExpr(aclrtcProg prog, const char* const nameExpression);
 aclError aclrtcCompileProg(aclrtcProg prog, int numOptions, const char** options);
-aclError aclrtcGetLoweredName(aclrtcProg prog, const char* nameExpression, const char** loweredName);
+aclError aclrtcGetLoweredName(aclrtcProg prog, const char* nameExpression,
+                              const char** loweredName);
 aclError aclrtcGetBinDataSize(aclrtcProg prog, size_t* size);
 aclError aclrtcGetBinData(aclrtcProg prog, char* data);
 aclError aclrtcGetCompileLogSize(aclrtcProg prog, size_t* size);

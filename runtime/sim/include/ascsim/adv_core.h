@@ -10,14 +10,13 @@ namespace ascsim::adv {
 
 // A tensor operand.
 struct Arg {
-    Place place;
-    DType type = DType::Other;
-    uint32_t bytes = 0;  // the tensor's length
+  Place place;
+  DType type = DType::Other;
+  uint32_t bytes = 0;  // the tensor's length
 };
 template <class T>
-Arg arg(const AscendC::LocalTensor<T>& t)
-{
-    return {t.place(), dtypeOf<AscendC::PrimT<T>>(), t.GetLength()};
+Arg arg(const AscendC::LocalTensor<T>& t) {
+  return {t.place(), dtypeOf<AscendC::PrimT<T>>(), t.GetLength()};
 }
 uint32_t sizeOf(DType type);
 
@@ -34,12 +33,13 @@ float roundTo(DType type, float v);
 // The temporary buffer: `tmp` is the caller's sharedTmpBuffer, or null for the part of UB that the
 // TPipe has not handed out. It needs `bytes`; what it held is lost. `operands` must not overlap it.
 struct Operand {
-    const Arg* arg;
-    uint64_t elements;
+  const Arg* arg;
+  uint64_t elements;
 };
 void scratch(Instr& i, const Arg* tmp, uint64_t bytes, std::initializer_list<Operand> operands);
 // Two operands of n elements may not share bytes.
-void separate(const Arg& a, uint64_t na, const char* nameA, const Arg& b, uint64_t nb, const char* nameB);
+void separate(const Arg& a, uint64_t na, const char* nameA, const Arg& b, uint64_t nb,
+              const char* nameB);
 void aligned(Instr& i, const Arg& a, const char* name);
 // n elements of the operand lie inside the tensor as it was handed over.
 void within(const Arg& a, uint64_t n, const char* name);
@@ -53,11 +53,11 @@ void reducePasses(const char* mnemonic, uint64_t rows, uint64_t n, DType type);
 
 // The optional trailing temporary buffer of a call.
 struct Tmp {
-    Tmp() = default;
-    Tmp(const AscendC::LocalTensor<uint8_t>& t) : given(true), value(arg(t)) {}
-    bool given = false;
-    Arg value;
-    const Arg* get() const { return given ? &value : nullptr; }
+  Tmp() = default;
+  Tmp(const AscendC::LocalTensor<uint8_t>& t) : given(true), value(arg(t)) {}
+  bool given = false;
+  Arg value;
+  const Arg* get() const { return given ? &value : nullptr; }
 };
 
 template <class T>

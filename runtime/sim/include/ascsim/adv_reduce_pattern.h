@@ -5,37 +5,37 @@
 namespace AscendC {
 
 enum class ReducePattern : uint32_t {
-    AR = 0,
-    RA = 1,
-    R,
-    ARA,
-    ARAR,
-    ARARA,
-    ARARAR,
-    ARARARA,
-    ARARARAR,
-    ARARARARA,
-    RAR,
-    RARA,
-    RARAR,
-    RARARA,
-    RARARAR,
-    RARARARA,
+  AR = 0,
+  RA = 1,
+  R,
+  ARA,
+  ARAR,
+  ARARA,
+  ARARAR,
+  ARARARA,
+  ARARARAR,
+  ARARARARA,
+  RAR,
+  RARA,
+  RARAR,
+  RARARA,
+  RARARAR,
+  RARARARA,
 };
 
 namespace Pattern {
 namespace Reduce {
 struct AR {
-    static constexpr bool supported = true;
-    static constexpr bool lastAxis = true;
+  static constexpr bool supported = true;
+  static constexpr bool lastAxis = true;
 };
 struct RA {
-    static constexpr bool supported = true;
-    static constexpr bool lastAxis = false;
+  static constexpr bool supported = true;
+  static constexpr bool lastAxis = false;
 };
 struct Unsupported {
-    static constexpr bool supported = false;
-    static constexpr bool lastAxis = false;
+  static constexpr bool supported = false;
+  static constexpr bool lastAxis = false;
 };
 struct R : Unsupported {};
 struct ARA : Unsupported {};

@@ -242,6 +242,10 @@ struct HandOver {
 HandOver handOver(uint32_t pipes);
 void takeOver(const HandOver& from, Pipe pipe);  // S: the core's dispatch waits
 
+// A vector core that registered Matmul objects also owns L1 tensors: its cube core holds them.
+inline constexpr int kServedSpr = 14;  // index in Core::sprs
+inline bool servedByCube() { return core().sprs[kServedSpr] != 0; }
+
 // Work that a vector core hands to the cube core of its group: the calls of the scope run as that
 // core, behind all that the vector core has issued. On a cube core: nothing.
 class AsCube {

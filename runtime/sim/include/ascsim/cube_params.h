@@ -29,8 +29,8 @@ using LoadData2dParams = LoadData2DParams;
 
 struct LoadData2DParamsV2 {
   LoadData2DParamsV2() = default;
-  LoadData2DParamsV2(uint32_t mStart, uint32_t kStart, uint16_t mStepIn, uint16_t kStepIn, int32_t src,
-                     uint16_t dst, bool transpose, uint8_t sidIn)
+  LoadData2DParamsV2(uint32_t mStart, uint32_t kStart, uint16_t mStepIn, uint16_t kStepIn,
+                     int32_t src, uint16_t dst, bool transpose, uint8_t sidIn)
       : mStartPosition(mStart),
         kStartPosition(kStart),
         mStep(mStepIn),
@@ -51,8 +51,8 @@ struct LoadData2DParamsV2 {
 
 struct LoadData2dTransposeParams {
   LoadData2dTransposeParams() = default;
-  LoadData2dTransposeParams(uint16_t start, uint8_t repeat, uint16_t src, uint16_t gap, uint16_t fracGap,
-                            uint8_t mode = 0)
+  LoadData2dTransposeParams(uint16_t start, uint8_t repeat, uint16_t src, uint16_t gap,
+                            uint16_t fracGap, uint8_t mode = 0)
       : startIndex(start),
         repeatTimes(repeat),
         srcStride(src),
@@ -69,8 +69,8 @@ struct LoadData2dTransposeParams {
 
 struct LoadData2dTransposeParamsV2 {
   LoadData2dTransposeParamsV2() = default;
-  LoadData2dTransposeParamsV2(uint16_t start, uint8_t repeat, uint16_t src, uint16_t gap, uint16_t fracGap,
-                              uint16_t srcFrac, uint8_t mode = 0)
+  LoadData2dTransposeParamsV2(uint16_t start, uint8_t repeat, uint16_t src, uint16_t gap,
+                              uint16_t fracGap, uint16_t srcFrac, uint8_t mode = 0)
       : startIndex(start),
         repeatTimes(repeat),
         srcStride(src),
@@ -90,10 +90,10 @@ struct LoadData2dTransposeParamsV2 {
 template <class T>
 struct LoadData3DParamsV1 {
   LoadData3DParamsV1() = default;
-  LoadData3DParamsV1(const uint8_t pads[PAD_SIZE], uint16_t h, uint16_t w, uint16_t c1, uint8_t fetchW,
-                     uint8_t fetchH, int16_t leftW, int16_t leftH, uint8_t sw, uint8_t sh, uint8_t fw,
-                     uint8_t fh, uint8_t dw, uint8_t dh, uint8_t jump, uint8_t mode, uint8_t time,
-                     uint8_t c, T value)
+  LoadData3DParamsV1(const uint8_t pads[PAD_SIZE], uint16_t h, uint16_t w, uint16_t c1,
+                     uint8_t fetchW, uint8_t fetchH, int16_t leftW, int16_t leftH, uint8_t sw,
+                     uint8_t sh, uint8_t fw, uint8_t fh, uint8_t dw, uint8_t dh, uint8_t jump,
+                     uint8_t mode, uint8_t time, uint8_t c, T value)
       : strideW(sw),
         strideH(sh),
         filterW(fw),
@@ -138,10 +138,11 @@ struct LoadData3DParamsV1 {
 template <class T>
 struct LoadData3DParamsV2 {
   LoadData3DParamsV2() = default;
-  LoadData3DParamsV2(const uint8_t pads[PAD_SIZE], uint16_t h, uint16_t w, uint16_t channels, uint16_t kExt,
-                     uint16_t mExt, uint16_t kStart, uint16_t mStart, uint8_t sw, uint8_t sh, uint8_t fw,
-                     uint8_t fh, uint8_t dw, uint8_t dh, bool transpose, bool smallK, T value,
-                     bool sizeW = false, bool sizeH = false, bool ctrl = false)
+  LoadData3DParamsV2(const uint8_t pads[PAD_SIZE], uint16_t h, uint16_t w, uint16_t channels,
+                     uint16_t kExt, uint16_t mExt, uint16_t kStart, uint16_t mStart, uint8_t sw,
+                     uint8_t sh, uint8_t fw, uint8_t fh, uint8_t dw, uint8_t dh, bool transpose,
+                     bool smallK, T value, bool sizeW = false, bool sizeH = false,
+                     bool ctrl = false)
       : l1H(h),
         l1W(w),
         channelSize(channels),
@@ -187,8 +188,8 @@ struct LoadData3DParamsV2 {
 
 struct LoadData3DParamsV2Pro {
   LoadData3DParamsV2Pro() = default;
-  LoadData3DParamsV2Pro(uint16_t channels, bool transpose, bool smallK, bool sizeW, bool sizeH, bool ctrl,
-                        uint64_t ext, uint64_t filter)
+  LoadData3DParamsV2Pro(uint16_t channels, bool transpose, bool smallK, bool sizeW, bool sizeH,
+                        bool ctrl, uint64_t ext, uint64_t filter)
       : channelSize(channels),
         enTranspose(transpose),
         enSmallK(smallK),
@@ -255,8 +256,8 @@ struct InitConstValueParams {
 
 struct MmadParams {
   MmadParams() = default;
-  MmadParams(uint16_t mIn, uint16_t nIn, uint16_t kIn, bool bias, int32_t offset, bool sparse, bool winogradA,
-             bool winogradB)
+  MmadParams(uint16_t mIn, uint16_t nIn, uint16_t kIn, bool bias, int32_t offset, bool sparse,
+             bool winogradA, bool winogradB)
       : m(mIn),
         n(nIn),
         k(kIn),
@@ -304,8 +305,9 @@ struct FixpipeParamsV220 {
   FixpipeParamsV220() = default;
   FixpipeParamsV220(uint16_t nIn, uint16_t mIn, uint16_t src, uint32_t dst, bool relu)
       : nSize(nIn), mSize(mIn), srcStride(src), dstStride(dst), reluEn(relu) {}
-  FixpipeParamsV220(uint16_t nIn, uint16_t mIn, uint16_t src, uint32_t dst, bool relu, QuantMode_t quant,
-                    int64_t deq, uint16_t nd, uint16_t srcNd, uint16_t dstNd, uint8_t flag, bool split = false)
+  FixpipeParamsV220(uint16_t nIn, uint16_t mIn, uint16_t src, uint32_t dst, bool relu,
+                    QuantMode_t quant, int64_t deq, uint16_t nd, uint16_t srcNd, uint16_t dstNd,
+                    uint8_t flag, bool split = false)
       : nSize(nIn),
         mSize(mIn),
         srcStride(src),
@@ -336,7 +338,8 @@ using FixpipeParamsM310 = FixpipeParamsV220;
 
 struct Nz2NdParams {
   Nz2NdParams() = default;
-  Nz2NdParams(uint16_t nd, uint16_t src, uint32_t dst) : ndNum(nd), srcNdStride(src), dstNdStride(dst) {}
+  Nz2NdParams(uint16_t nd, uint16_t src, uint32_t dst)
+      : ndNum(nd), srcNdStride(src), dstNdStride(dst) {}
   uint16_t ndNum = 1;
   uint16_t srcNdStride = 0;
   uint32_t dstNdStride = 0;

@@ -33,7 +33,8 @@ struct ExtParams {
         dstStride(static_cast<int64_t>(p.dstStride)) {}
 };
 struct NdNz {
-  uint64_t ndNum, nValue, dValue, srcNdMatrixStride, srcDValue, dstNzC0Stride, dstNzNStride, dstNzMatrixStride;
+  uint64_t ndNum, nValue, dValue, srcNdMatrixStride, srcDValue, dstNzC0Stride, dstNzNStride,
+      dstNzMatrixStride;
   NdNz(const AscendC::Nd2NzParams& p)
       : ndNum(p.ndNum),
         nValue(p.nValue),
@@ -49,17 +50,16 @@ struct NdNz {
 void copyCount(const Place& dst, const Place& src, uint64_t bytes, DType type);
 void copyBlocks(const Place& dst, const Place& src, const AscendC::DataCopyParams& p, DType type,
                 DType srcType);
-void copyPadIn(const Place& dst, const Place& src, const ExtParams& p,
-               const Pads& pads, DType type, bool compact);
-void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType type,
-                bool compact);
+void copyPadIn(const Place& dst, const Place& src, const ExtParams& p, const Pads& pads, DType type,
+               bool compact);
+void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType type, bool compact);
 void copyNd2Nz(const Place& dst, const Place& src, const NdNz& p, DType type);
 void copyDn2Nz(const Place& dst, const Place& src, const AscendC::Dn2NzParams& p, DType type);
 void copyNz2Nd(const Place& dst, const Place& src, const AscendC::Nz2NdParamsFull& p, DType type);
 void copySlices(const Place& dst, const Place& src, const AscendC::SliceInfo* dstSlice,
                 const AscendC::SliceInfo* srcSlice, uint32_t dims, DType type);
-void copyUbToL1Pad(const Place& dst, const Place& src, const ExtParams& p,
-                   const NdNz& nz, DType type);
+void copyUbToL1Pad(const Place& dst, const Place& src, const ExtParams& p, const NdNz& nz,
+                   DType type);
 void checkEnhanced(const AscendC::DataCopyEnhancedParams& p);
 [[noreturn]] void notOnChip(const char* what);
 
@@ -98,7 +98,8 @@ namespace AscendC {
 template <class T>
 void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const uint32_t count,
               Loc loc = Loc::current()) {
-  static_assert(ascsim::kMovable<PrimT<T>>, "DataCopy moves arithmetic types, half, bfloat16_t, int4b_t");
+  static_assert(ascsim::kMovable<PrimT<T>>,
+                "DataCopy moves arithmetic types, half, bfloat16_t, int4b_t");
   ascsim::Api api("DataCopy", loc);
   if (dst.absent()) return;
   ascsim::copyCount(dst.place(), src.place(), ascsim::bytesOf<PrimT<T>>(count),
@@ -158,22 +159,25 @@ void DataCopy(const LocalTensor<T>& dst, const LocalTensor<U>& src,
 
 // ------------------------------------------------------------------------------- enhanced
 template <class T>
-void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const DataCopyParams& intriParams,
-              const DataCopyEnhancedParams& enhancedParams, Loc loc = Loc::current()) {
+void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
+              const DataCopyParams& intriParams, const DataCopyEnhancedParams& enhancedParams,
+              Loc loc = Loc::current()) {
   ascsim::Api api("DataCopy", loc);
   ascsim::checkEnhanced(enhancedParams);
   DataCopy(dst, src, intriParams, loc);
 }
 template <class T>
-void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src, const DataCopyParams& intriParams,
-              const DataCopyEnhancedParams& enhancedParams, Loc loc = Loc::current()) {
+void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src,
+              const DataCopyParams& intriParams, const DataCopyEnhancedParams& enhancedParams,
+              Loc loc = Loc::current()) {
   ascsim::Api api("DataCopy", loc);
   ascsim::checkEnhanced(enhancedParams);
   DataCopy(dst, src, intriParams, loc);
 }
 template <class T>
-void DataCopy(const LocalTensor<T>& dst, const LocalTensor<T>& src, const DataCopyParams& intriParams,
-              const DataCopyEnhancedParams& enhancedParams, Loc loc = Loc::current()) {
+void DataCopy(const LocalTensor<T>& dst, const LocalTensor<T>& src,
+              const DataCopyParams& intriParams, const DataCopyEnhancedParams& enhancedParams,
+              Loc loc = Loc::current()) {
   ascsim::Api api("DataCopy", loc);
   ascsim::checkEnhanced(enhancedParams);
   DataCopy(dst, src, intriParams, loc);
@@ -189,7 +193,8 @@ void DataCopy(const LocalTensor<T>& dst, const LocalTensor<U>& src, const DataCo
 // ------------------------------------------------------------------------------- slices
 template <class T>
 void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const SliceInfo dstSliceInfo[],
-              const SliceInfo srcSliceInfo[], const uint32_t dimValue = 1, Loc loc = Loc::current()) {
+              const SliceInfo srcSliceInfo[], const uint32_t dimValue = 1,
+              Loc loc = Loc::current()) {
   ascsim::Api api("DataCopy", loc);
   if (dst.absent()) return;
   ascsim::copySlices(dst.place(), src.place(), dstSliceInfo, srcSliceInfo, dimValue,
@@ -197,7 +202,8 @@ void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const Slice
 }
 template <class T>
 void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src, const SliceInfo dstSliceInfo[],
-              const SliceInfo srcSliceInfo[], const uint32_t dimValue = 1, Loc loc = Loc::current()) {
+              const SliceInfo srcSliceInfo[], const uint32_t dimValue = 1,
+              Loc loc = Loc::current()) {
   ascsim::Api api("DataCopy", loc);
   if (src.absent()) return;
   ascsim::copySlices(dst.place(), src.place(), dstSliceInfo, srcSliceInfo, dimValue,
@@ -238,8 +244,8 @@ void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const Dn2Nz
 }
 #endif
 template <class T>
-void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src, const Nz2NdParamsFull& intriParams,
-              Loc loc = Loc::current()) {
+void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src,
+              const Nz2NdParamsFull& intriParams, Loc loc = Loc::current()) {
   static_assert(sizeof(PrimT<T>) == 2 || sizeof(PrimT<T>) == 4,
                 "DataCopy with Nz2NdParamsFull takes 16-bit and 32-bit types");
   ascsim::Api api("DataCopy", loc);
@@ -274,11 +280,11 @@ void DataCopyPad(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
                  Loc loc = Loc::current()) {
   ascsim::Api api("DataCopyPad", loc);
   if (dst.absent()) return;
-  ascsim::copyPadIn(dst.place(), src.place(), dataCopyParams,
-                    detail::padsOf<PrimT<T>>(padParams.isPad, padParams.leftPadding,
-                                             padParams.rightPadding,
-                                             ascsim::bitsOf(padParams.paddingValue)),
-                    ascsim::dtypeOf<PrimT<T>>(), ASCSIM_COMPACT);
+  ascsim::copyPadIn(
+      dst.place(), src.place(), dataCopyParams,
+      detail::padsOf<PrimT<T>>(padParams.isPad, padParams.leftPadding, padParams.rightPadding,
+                               ascsim::bitsOf(padParams.paddingValue)),
+      ascsim::dtypeOf<PrimT<T>>(), ASCSIM_COMPACT);
 }
 template <class T, class U,
           std::enable_if_t<std::is_same_v<PrimT<T>, U> && !std::is_same_v<T, U>, bool> = true>

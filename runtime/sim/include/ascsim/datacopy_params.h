@@ -82,7 +82,11 @@ struct DataCopyExtParams {
   DataCopyExtParams() = default;
   DataCopyExtParams(uint16_t count, uint32_t len, CopyStride srcStrideIn, CopyStride dstStrideIn,
                     uint32_t rsvIn)
-      : blockCount(count), blockLen(len), srcStride(srcStrideIn), dstStride(dstStrideIn), rsv(rsvIn) {}
+      : blockCount(count),
+        blockLen(len),
+        srcStride(srcStrideIn),
+        dstStride(dstStrideIn),
+        rsv(rsvIn) {}
   uint16_t blockCount = 1;
   uint32_t blockLen = 0;
   CopyStride srcStride = 0;
@@ -168,8 +172,8 @@ struct Nd2NzParams {
 
 struct Dn2NzParams {
   Dn2NzParams() = default;
-  Dn2NzParams(uint16_t dn, uint16_t n, uint32_t d, uint64_t srcMatrix, uint64_t srcD, uint16_t dstC0,
-              uint16_t dstN, uint32_t dstMatrix)
+  Dn2NzParams(uint16_t dn, uint16_t n, uint32_t d, uint64_t srcMatrix, uint64_t srcD,
+              uint16_t dstC0, uint16_t dstN, uint32_t dstMatrix)
       : dnNum(dn),
         nValue(n),
         dValue(d),

@@ -125,13 +125,18 @@ bool defaultChip(const char* name);
 
 template <class T>
 ParamType paramType() {
-  if constexpr (std::is_pointer_v<T>) return {'p', sizeof(T)};
-  else if constexpr (std::is_same_v<T, half>) return {'h', sizeof(T)};
-  else if constexpr (std::is_same_v<T, bfloat16_t>) return {'b', sizeof(T)};
-  else if constexpr (std::is_floating_point_v<T>) return {'f', sizeof(T)};
+  if constexpr (std::is_pointer_v<T>)
+    return {'p', sizeof(T)};
+  else if constexpr (std::is_same_v<T, half>)
+    return {'h', sizeof(T)};
+  else if constexpr (std::is_same_v<T, bfloat16_t>)
+    return {'b', sizeof(T)};
+  else if constexpr (std::is_floating_point_v<T>)
+    return {'f', sizeof(T)};
   else if constexpr (std::is_integral_v<T> || std::is_enum_v<T>)
     return {std::is_unsigned_v<T> ? 'u' : 'i', sizeof(T)};
-  else return {'s', sizeof(T)};
+  else
+    return {'s', sizeof(T)};
 }
 
 template <class... P, size_t... I>
@@ -142,11 +147,10 @@ void callUnpacked(void (*f)(P...), const std::vector<const void*>& values,
 
 template <class... P>
 bool registerKernel(const char* name, void (*f)(P...)) {
-  return addKernel({name, 0,
-                    {paramType<std::decay_t<P>>()...},
-                    [f](const std::vector<const void*>& values) {
-                      callUnpacked(f, values, std::index_sequence_for<P...>{});
-                    }});
+  return addKernel(
+      {name, 0, {paramType<std::decay_t<P>>()...}, [f](const std::vector<const void*>& values) {
+         callUnpacked(f, values, std::index_sequence_for<P...>{});
+       }});
 }
 
 // Converts the values to the kernel's parameters and puts the launch on a stream. Returns an ACL

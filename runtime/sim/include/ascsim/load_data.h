@@ -18,11 +18,13 @@ struct Load3d {
 };
 
 void loadData2d(const Place& dst, const Place& src, const AscendC::LoadData2DParams& p, DType type);
-void loadDataTransposed(const Place& dst, const Place& src, const AscendC::LoadData2dTransposeParams& p,
-                        DType type);
+void loadDataTransposed(const Place& dst, const Place& src,
+                        const AscendC::LoadData2dTransposeParams& p, DType type);
 void loadData3d(const Place& dst, const Place& src, const Load3d& p, DType type);
-void loadDataSparse(const Place& dst, const Place& src, const Place& index, uint32_t start, uint32_t repeats);
-void fillConst(const Place& dst, uint32_t repeats, uint32_t blocks, uint32_t gap, uint64_t bits, DType type);
+void loadDataSparse(const Place& dst, const Place& src, const Place& index, uint32_t start,
+                    uint32_t repeats);
+void fillConst(const Place& dst, uint32_t repeats, uint32_t blocks, uint32_t gap, uint64_t bits,
+               DType type);
 void setFmatrix(uint16_t h, uint16_t w, const uint8_t* pads, bool right);
 void setLoadPad(uint64_t bits);
 void setLoadRepeat(const AscendC::LoadDataRepeatParam& p);
@@ -58,49 +60,52 @@ Load3d load3dOf(const P& p, bool setFeatureMap, bool setPadding) {
 namespace AscendC {
 
 template <class T>
-void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LoadData2DParams& loadDataParams,
-              Loc loc = Loc::current()) {
+void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
+              const LoadData2DParams& loadDataParams, Loc loc = Loc::current()) {
   ascsim::Api api("LoadData", loc);
   if (ascsim::isAiv()) return;
   ascsim::loadData2d(dst.place(), src.place(), loadDataParams, ascsim::dtypeOf<PrimT<T>>());
 }
 template <class T>
-void LoadData(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const LoadData2DParams& loadDataParams,
-              Loc loc = Loc::current()) {
+void LoadData(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
+              const LoadData2DParams& loadDataParams, Loc loc = Loc::current()) {
   ascsim::Api api("LoadData", loc);
   if (ascsim::isAiv()) return;
   ascsim::loadData2d(dst.place(), src.place(), loadDataParams, ascsim::dtypeOf<PrimT<T>>());
 }
 template <class T>
-void LoadData(const LocalTensor<T>&, const LocalTensor<T>&, const LoadData2DParamsV2&, Loc loc = Loc::current()) {
+void LoadData(const LocalTensor<T>&, const LocalTensor<T>&, const LoadData2DParamsV2&,
+              Loc loc = Loc::current()) {
   ascsim::Api api("LoadData", loc);
   if (ascsim::isAiv()) return;
   ascsim::notOnChip("LoadData with LoadData2DParamsV2");
 }
 template <class T>
-void LoadData(const LocalTensor<T>&, const GlobalTensor<T>&, const LoadData2DParamsV2&, Loc loc = Loc::current()) {
+void LoadData(const LocalTensor<T>&, const GlobalTensor<T>&, const LoadData2DParamsV2&,
+              Loc loc = Loc::current()) {
   ascsim::Api api("LoadData", loc);
   if (ascsim::isAiv()) return;
   ascsim::notOnChip("LoadData with LoadData2DParamsV2");
 }
 
-template <class T, const IsResetLoad3dConfig& defaultConfig = IS_RESER_LOAD3D_DEFAULT_CONFIG, class U = PrimT<T>,
-          std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
+template <class T, const IsResetLoad3dConfig& defaultConfig = IS_RESER_LOAD3D_DEFAULT_CONFIG,
+          class U = PrimT<T>, std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
 void LoadData(const LocalTensor<T>&, const LocalTensor<T>&, const LoadData3DParamsV1<U>&,
               Loc loc = Loc::current()) {
   ascsim::Api api("LoadData", loc);
   if (ascsim::isAiv()) return;
   ascsim::notOnChip("LoadData with LoadData3DParamsV1; use LoadData3DParamsV2");
 }
-template <class T, const IsResetLoad3dConfig& defaultConfig = IS_RESER_LOAD3D_DEFAULT_CONFIG, class U = PrimT<T>,
-          std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
-void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LoadData3DParamsV2<U>& loadDataParams,
-              Loc loc = Loc::current()) {
+template <class T, const IsResetLoad3dConfig& defaultConfig = IS_RESER_LOAD3D_DEFAULT_CONFIG,
+          class U = PrimT<T>, std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
+void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
+              const LoadData3DParamsV2<U>& loadDataParams, Loc loc = Loc::current()) {
   ascsim::Api api("LoadData", loc);
   if (ascsim::isAiv()) return;
-  ascsim::loadData3d(dst.place(), src.place(),
-                     ascsim::load3dOf(loadDataParams, defaultConfig.isSetFMatrix, defaultConfig.isSetPadding),
-                     ascsim::dtypeOf<U>());
+  ascsim::loadData3d(
+      dst.place(), src.place(),
+      ascsim::load3dOf(loadDataParams, defaultConfig.isSetFMatrix, defaultConfig.isSetPadding),
+      ascsim::dtypeOf<U>());
 }
 template <class T>
 void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LoadData3DParamsV2Pro& p,
@@ -123,10 +128,11 @@ void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LoadDa
   q.filterSizeW = p.filterSizeW;
   q.filterSizeH = p.filterSizeH;
   q.fMatrixCtrl = p.fMatrixCtrl;
-  ascsim::loadData3d(dst.place(), src.place(), ascsim::load3dOf(q, false, false), ascsim::dtypeOf<PrimT<T>>());
+  ascsim::loadData3d(dst.place(), src.place(), ascsim::load3dOf(q, false, false),
+                     ascsim::dtypeOf<PrimT<T>>());
 }
-template <class T, const IsResetLoad3dConfig& defaultConfig = IS_RESER_LOAD3D_DEFAULT_CONFIG, class U = PrimT<T>,
-          std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
+template <class T, const IsResetLoad3dConfig& defaultConfig = IS_RESER_LOAD3D_DEFAULT_CONFIG,
+          class U = PrimT<T>, std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
 void LoadDataWithStride(const LocalTensor<T>&, const LocalTensor<T>&, const LoadData3DParamsV2<U>&,
                         Loc loc = Loc::current()) {
   ascsim::Api api("LoadDataWithStride", loc);
@@ -136,35 +142,41 @@ void LoadDataWithStride(const LocalTensor<T>&, const LocalTensor<T>&, const Load
 
 template <class T>
 void LoadDataWithTranspose(const LocalTensor<T>& dst, const LocalTensor<T>& src,
-                           const LoadData2dTransposeParams& loadDataParams, Loc loc = Loc::current()) {
+                           const LoadData2dTransposeParams& loadDataParams,
+                           Loc loc = Loc::current()) {
   ascsim::Api api("LoadDataWithTranspose", loc);
   if (ascsim::isAiv()) return;
   ascsim::loadDataTransposed(dst.place(), src.place(), loadDataParams, ascsim::dtypeOf<PrimT<T>>());
 }
 template <class T>
-void LoadDataWithTranspose(const LocalTensor<T>&, const LocalTensor<T>&, const LoadData2dTransposeParamsV2&,
-                           Loc loc = Loc::current()) {
+void LoadDataWithTranspose(const LocalTensor<T>&, const LocalTensor<T>&,
+                           const LoadData2dTransposeParamsV2&, Loc loc = Loc::current()) {
   ascsim::Api api("LoadDataWithTranspose", loc);
   if (ascsim::isAiv()) return;
   ascsim::notOnChip("LoadDataWithTranspose with LoadData2dTransposeParamsV2");
 }
 
 template <class T = int8_t, class U = uint8_t,
-          std::enable_if_t<std::is_same_v<PrimT<T>, int8_t> && std::is_same_v<PrimT<U>, uint8_t>, bool> = true>
-void LoadDataWithSparse(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<U>& idx,
-                        const LoadData2dParams& loadDataParam, Loc loc = Loc::current()) {
+          std::enable_if_t<std::is_same_v<PrimT<T>, int8_t> && std::is_same_v<PrimT<U>, uint8_t>,
+                           bool> = true>
+void LoadDataWithSparse(const LocalTensor<T>& dst, const LocalTensor<T>& src,
+                        const LocalTensor<U>& idx, const LoadData2dParams& loadDataParam,
+                        Loc loc = Loc::current()) {
   ascsim::Api api("LoadDataWithSparse", loc);
   if (ascsim::isAiv()) return;
-  ascsim::loadDataSparse(dst.place(), src.place(), idx.place(), loadDataParam.startIndex, loadDataParam.repeatTimes);
+  ascsim::loadDataSparse(dst.place(), src.place(), idx.place(), loadDataParam.startIndex,
+                         loadDataParam.repeatTimes);
 }
 
 template <class T, class U = PrimT<T>, std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
-void Fill(const LocalTensor<T>& dst, const InitConstValueParams<U>& initConstValueParams, Loc loc = Loc::current()) {
+void Fill(const LocalTensor<T>& dst, const InitConstValueParams<U>& initConstValueParams,
+          Loc loc = Loc::current()) {
   static_assert(sizeof(U) == 2 || sizeof(U) == 4, "Fill takes types of 16 and 32 bits");
   ascsim::Api api("Fill", loc);
   if (ascsim::isAiv()) return;
   ascsim::fillConst(dst.place(), initConstValueParams.repeatTimes, initConstValueParams.blockNum,
-                    initConstValueParams.dstGap, ascsim::bitsOf(initConstValueParams.initValue), ascsim::dtypeOf<U>());
+                    initConstValueParams.dstGap, ascsim::bitsOf(initConstValueParams.initValue),
+                    ascsim::dtypeOf<U>());
 }
 template <class T, class U = PrimT<T>, std::enable_if_t<std::is_same_v<PrimT<T>, U>, bool> = true>
 void InitConstValue(const LocalTensor<T>& dst, const InitConstValueParams<U>& initConstValueParams,
@@ -178,10 +190,11 @@ void SetLoadDataPaddingValue(const T padValue, Loc loc = Loc::current()) {
   ascsim::Api api("SetLoadDataPaddingValue", loc);
   if (ascsim::isAic()) ascsim::setLoadPad(ascsim::bitsOf(padValue));
 }
-inline void SetFmatrix(uint16_t l1H, uint16_t l1W, const uint8_t padList[4], const FmatrixMode& fmatrixMode,
-                       Loc loc = Loc::current()) {
+inline void SetFmatrix(uint16_t l1H, uint16_t l1W, const uint8_t padList[4],
+                       const FmatrixMode& fmatrixMode, Loc loc = Loc::current()) {
   ascsim::Api api("SetFmatrix", loc);
-  if (ascsim::isAic()) ascsim::setFmatrix(l1H, l1W, padList, fmatrixMode == FmatrixMode::FMATRIX_RIGHT);
+  if (ascsim::isAic())
+    ascsim::setFmatrix(l1H, l1W, padList, fmatrixMode == FmatrixMode::FMATRIX_RIGHT);
 }
 inline void SetLoadDataBoundary(uint32_t boundaryValue, Loc loc = Loc::current()) {
   ascsim::Api api("SetLoadDataBoundary", loc);
@@ -191,14 +204,16 @@ inline void SetLoadDataRepeat(const LoadDataRepeatParam& repeatParams, Loc loc =
   ascsim::Api api("SetLoadDataRepeat", loc);
   if (ascsim::isAic()) ascsim::setLoadRepeat(repeatParams);
 }
-inline void SetLoadDataRepeatWithStride(const LoadDataRepeatParamWithStride&, Loc loc = Loc::current()) {
+inline void SetLoadDataRepeatWithStride(const LoadDataRepeatParamWithStride&,
+                                        Loc loc = Loc::current()) {
   ascsim::Api api("SetLoadDataRepeatWithStride", loc);
   if (ascsim::isAic()) ascsim::notOnChip("SetLoadDataRepeatWithStride");
 }
 
 // Not of this chip, or not modelled: a call stops the kernel with an error.
 template <class T>
-void LoadImageToLocal(const LocalTensor<T>&, const LoadImageToLocalParams&, Loc loc = Loc::current()) {
+void LoadImageToLocal(const LocalTensor<T>&, const LoadImageToLocalParams&,
+                      Loc loc = Loc::current()) {
   ascsim::Api api("LoadImageToLocal", loc);
   if (ascsim::isAic()) ascsim::notOnChip("LoadImageToLocal");
 }
@@ -213,8 +228,8 @@ void LoadUnzipIndex(const GlobalTensor<T>&, uint32_t, Loc loc = Loc::current()) 
   ascsim::notOnChip("LoadUnzipIndex");
 }
 template <class T, class U>
-void BroadCastVecToMM(const LocalTensor<T>&, const LocalTensor<U>&, const int32_t, const uint8_t, const uint8_t,
-                      const uint8_t, Loc loc = Loc::current()) {
+void BroadCastVecToMM(const LocalTensor<T>&, const LocalTensor<U>&, const int32_t, const uint8_t,
+                      const uint8_t, const uint8_t, Loc loc = Loc::current()) {
   ascsim::Api api("BroadCastVecToMM", loc);
   ascsim::notOnChip("BroadCastVecToMM");
 }

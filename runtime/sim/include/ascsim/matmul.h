@@ -33,6 +33,18 @@ struct DataCopyOutParams {
     uint32_t curN;
 };
 
+// The element type of L0C for matrices of T.
+template <class T>
+struct GetMmDstType {
+    using Type = std::conditional_t<std::is_same_v<T, int8_t> || std::is_same_v<T, int4b_t>, int32_t, float>;
+};
+
+template <class A, class B, std::enable_if_t<std::is_integral_v<A> && std::is_integral_v<B>, int> = 0>
+constexpr auto Ceil(A num1, B num2)
+{
+    return num2 == 0 ? decltype(num1 + num2)(0) : (num1 + num2 - 1) / num2;
+}
+
 namespace Impl::Detail {
 template <const auto&, class, class, class, class, class>
 struct MatmulPolicy {
@@ -558,6 +570,7 @@ void enroll(Registration& r, Object& object)
     e.setSubBlock(isAic() ? 0 : core().subBlock);
     if (r.count > 4) report(kParam, "more than 4 Matmul objects are registered in one kernel");
     r.leave = r.leave || e.leaves();
+    if (e.active() && isAiv()) core().sprs[kServedSpr] = 1;
 }
 template <class Object>
 void enrollAll(Registration& r, Object& object)

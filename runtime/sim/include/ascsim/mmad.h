@@ -27,8 +27,8 @@ struct MmadArgs {
 };
 
 // bias: in BT (one row of n) or in L0C (a whole matrix); absent: nullptr.
-void mmad(const Place& c, const Place& a, const Place& b, const Place* bias, const MmadArgs& p, DType in,
-          DType out);
+void mmad(const Place& c, const Place& a, const Place& b, const Place* bias, const MmadArgs& p,
+          DType in, DType out);
 void mmadSparse(const Place& c, const Place& a, const Place& b, const MmadArgs& p);
 void setHf32(bool on);
 void setHf32ToZero(bool toZero);
@@ -36,21 +36,26 @@ void setHf32ToZero(bool toZero);
 template <class D, class A, class B>
 constexpr bool mmadTypes() {
   using namespace AscendC;
-  if constexpr (!std::is_same_v<A, B>) return false;
-  else if constexpr (std::is_same_v<A, int8_t> || std::is_same_v<A, int4b_t>) return std::is_same_v<D, int32_t>;
-  else if constexpr (std::is_same_v<A, half> || std::is_same_v<A, bfloat16_t> || std::is_same_v<A, float>)
+  if constexpr (!std::is_same_v<A, B>)
+    return false;
+  else if constexpr (std::is_same_v<A, int8_t> || std::is_same_v<A, int4b_t>)
+    return std::is_same_v<D, int32_t>;
+  else if constexpr (std::is_same_v<A, half> || std::is_same_v<A, bfloat16_t> ||
+                     std::is_same_v<A, float>)
     return std::is_same_v<D, float>;
-  else return false;
+  else
+    return false;
 }
 
 }  // namespace ascsim
 
 namespace AscendC {
 
-#define ASCSIM_MMAD_TYPES                                                                               \
-  static_assert(ascsim::mmadTypes<PrimT<T>, PrimT<U>, PrimT<S>>(),                                      \
-                "Mmad takes (A, B -> C): int8_t, int8_t -> int32_t; int4b_t, int4b_t -> int32_t; half, " \
-                "half -> float; bfloat16_t, bfloat16_t -> float; float, float -> float")
+#define ASCSIM_MMAD_TYPES                                                                      \
+  static_assert(                                                                               \
+      ascsim::mmadTypes<PrimT<T>, PrimT<U>, PrimT<S>>(),                                       \
+      "Mmad takes (A, B -> C): int8_t, int8_t -> int32_t; int4b_t, int4b_t -> int32_t; half, " \
+      "half -> float; bfloat16_t, bfloat16_t -> float; float, float -> float")
 
 template <class T, class U, class S>
 void Mmad(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const LocalTensor<S>& filter,
@@ -58,14 +63,15 @@ void Mmad(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const LocalTensor
   ASCSIM_MMAD_TYPES;
   ascsim::Api api("Mmad", loc);
   if (ascsim::isAiv()) return;
-  ascsim::mmad(dst.place(), fm.place(), filter.place(), nullptr, mmadParams, ascsim::dtypeOf<PrimT<U>>(),
-               ascsim::dtypeOf<PrimT<T>>());
+  ascsim::mmad(dst.place(), fm.place(), filter.place(), nullptr, mmadParams,
+               ascsim::dtypeOf<PrimT<U>>(), ascsim::dtypeOf<PrimT<T>>());
 }
 template <class T, class U, class S, class V>
 void Mmad(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const LocalTensor<S>& filter,
           const LocalTensor<V>& bias, const MmadParams& mmadParams, Loc loc = Loc::current()) {
   ASCSIM_MMAD_TYPES;
-  static_assert(sizeof(PrimT<V>) == 4, "the bias of Mmad has the type of the result: float or int32_t");
+  static_assert(sizeof(PrimT<V>) == 4,
+                "the bias of Mmad has the type of the result: float or int32_t");
   ascsim::Api api("Mmad", loc);
   if (ascsim::isAiv()) return;
   const ascsim::Place p = bias.place();
@@ -75,9 +81,11 @@ void Mmad(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const LocalTensor
 #undef ASCSIM_MMAD_TYPES
 
 template <class T = int32_t, class U = int8_t,
-          std::enable_if_t<std::is_same_v<PrimT<T>, int32_t> && std::is_same_v<PrimT<U>, int8_t>, bool> = true>
-void MmadWithSparse(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const LocalTensor<U>& filter,
-                    const MmadParams& mmadParams, Loc loc = Loc::current()) {
+          std::enable_if_t<std::is_same_v<PrimT<T>, int32_t> && std::is_same_v<PrimT<U>, int8_t>,
+                           bool> = true>
+void MmadWithSparse(const LocalTensor<T>& dst, const LocalTensor<U>& fm,
+                    const LocalTensor<U>& filter, const MmadParams& mmadParams,
+                    Loc loc = Loc::current()) {
   ascsim::Api api("MmadWithSparse", loc);
   if (ascsim::isAiv()) return;
   ascsim::mmadSparse(dst.place(), fm.place(), filter.place(), mmadParams);

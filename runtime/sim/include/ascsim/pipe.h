@@ -297,7 +297,7 @@ void placeBuf(TBuf<p>& buf, ascsim::Arena& arena, uint32_t len)
 {
     const uint32_t bytes = (len + 31) / 32 * 32;
     const ascsim::Mem mem = ascsim::memOf(p);
-    const bool here = (mem == ascsim::Mem::UB) != ascsim::isAic();
+    const bool here = (mem == ascsim::Mem::UB) != ascsim::isAic() || (mem == ascsim::Mem::L1 && ascsim::servedByCube());
     buf.place(here ? arena.take(mem, bytes, "InitBuffer of a TBuf") : 0, bytes);
 }
 }  // namespace detail
@@ -477,3 +477,5 @@ class LocalMemAllocator {
 };
 
 }  // namespace AscendC
+
+using AscendC::GetTPipePtr;  // callers name it without the namespace

@@ -224,6 +224,7 @@ inline void OOMCheckAddrRange(__gm__ uint8_t*, const uint64_t) {}
 // ------------------------------------------------------------------- scalar helpers
 constexpr int32_t CeilDivision(int32_t num1, int32_t num2) { return num2 == 0 ? 0 : (num1 + num2 - 1) / num2; }
 constexpr int32_t CeilDiv(int32_t num1, int32_t num2) { return CeilDivision(num1, num2); }
+constexpr int32_t DivCeil(int32_t num1, int32_t num2) { return CeilDivision(num1, num2); }
 inline int64_t CountLeadingZero(uint64_t v) { return v == 0 ? 64 : __builtin_clzll(v); }
 inline int64_t ScalarCountLeadingZero(uint64_t v) { return CountLeadingZero(v); }
 // Bits after the sign bit that equal it; -1 and 0 have 63... the hardware answers -1 for both.

@@ -294,6 +294,7 @@ class LocalTensor {
     bool absent() const
     {
         const ascsim::Mem m = ascsim::memOf(position_);
+        if (m == ascsim::Mem::L1 && ascsim::isAiv()) return !ascsim::servedByCube();
         return m == ascsim::Mem::UB ? ascsim::isAic() : m != ascsim::Mem::GM && ascsim::isAiv();
     }
     void adopt(TPosition position, uint32_t address, uint32_t bytes, uint64_t limit, ascsim::BufState* state, uint32_t generation)

@@ -33,8 +33,8 @@ class TilingBase {
 
 }  // namespace ascsim
 
-// ------------------------------------------------------------------------------------------- kernel
-// The struct comes from REGISTER_TILING_DEFAULT in the kernel, or from the host's
+// -------------------------------------------------------------------------------------------
+// kernel The struct comes from REGISTER_TILING_DEFAULT in the kernel, or from the host's
 // REGISTER_TILING_DATA_CLASS(Op, Struct) when the kernel is named like the operator: the translator
 // then declares AscsimDefaultTiling in the kernel.
 #define REGISTER_TILING_DEFAULT(...) using AscsimDefaultTiling = __VA_ARGS__
@@ -47,17 +47,17 @@ class TilingBase {
   AscsimDefaultTiling variable = ::ascsim::tilingFrom<AscsimDefaultTiling>(tiling)
 #define GET_TILING_DATA_WITH_STRUCT(type, variable, tiling) \
   type variable = ::ascsim::tilingFrom<type>(tiling)
-#define GET_TILING_DATA_MEMBER(type, member, variable, tiling)                             \
+#define GET_TILING_DATA_MEMBER(type, member, variable, tiling)                            \
   auto variable = ::ascsim::tilingFrom<std::remove_reference_t<decltype(type{}.member)>>( \
       reinterpret_cast<const uint8_t*>(tiling) + offsetof(type, member))
-#define GET_TILING_DATA_PTR_WITH_STRUCT(type, variable, tiling)          \
+#define GET_TILING_DATA_PTR_WITH_STRUCT(type, variable, tiling)      \
   type ascsimTiling_##variable = ::ascsim::tilingFrom<type>(tiling); \
   type* variable = &ascsimTiling_##variable
-#define COPY_TILING_WITH_STRUCT(type, source, destination) \
+#define COPY_TILING_WITH_STRUCT(type, source, destination)      \
   type destination##Value = ::ascsim::tilingFrom<type>(source); \
   type* destination = &destination##Value
-#define COPY_TILING_WITH_ARRAY(type, count, source, destination)          \
-  type destination[count];                                                \
+#define COPY_TILING_WITH_ARRAY(type, count, source, destination) \
+  type destination[count];                                       \
   ::ascsim::loadTiling(source, destination, sizeof(type) * (count))
 #define __tiling_data_ptr__
 
@@ -82,20 +82,20 @@ enum KernelMetaType {
   KERNEL_TYPE_MAX
 };
 
-// --------------------------------------------------------------------------------------------- host
-#define BEGIN_TILING_DATA_DEF(type)                   \
-  struct type : public ::ascsim::TilingBase<type> {   \
+// ---------------------------------------------------------------------------------------------
+// host
+#define BEGIN_TILING_DATA_DEF(type)                 \
+  struct type : public ::ascsim::TilingBase<type> { \
     using AscsimSelf = type;
-#define TILING_DATA_FIELD_DEF(fieldType, name)        \
-  fieldType name = {};                                \
-  void set_##name(fieldType v) { name = v; }          \
+#define TILING_DATA_FIELD_DEF(fieldType, name) \
+  fieldType name = {};                         \
+  void set_##name(fieldType v) { name = v; }   \
   fieldType get_##name() const { return name; }
-#define TILING_DATA_FIELD_DEF_ARR(elementType, count, name)                              \
-  elementType name[count] = {};                                                          \
+#define TILING_DATA_FIELD_DEF_ARR(elementType, count, name)                                      \
+  elementType name[count] = {};                                                                  \
   void set_##name(const elementType* v) { std::memcpy(name, v, sizeof(elementType) * (count)); } \
   elementType* get_##name() { return name; }
 #define TILING_DATA_FIELD_DEF_STRUCT(structType, name) structType name = {};
-#define END_TILING_DATA_DEF \
-  }
+#define END_TILING_DATA_DEF }
 // Binds the struct to the operator; found by the translator.
 #define REGISTER_TILING_DATA_CLASS(op, type) static_assert(std::is_trivially_copyable_v<type>);

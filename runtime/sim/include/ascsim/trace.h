@@ -9,8 +9,8 @@
 // Vector pipe (Pipe::V): set `repeats` and `dtype` (of the source; of the wider type for casts).
 //   repeats = steps of 256 bytes, also in count forms and counter mode: ceil(count * size / 256).
 //   Set the operands vdst/vsrc0/vsrc1 (address in UB and both strides in blocks of 32 bytes) where the
-//   instruction has them: the model derives bank conflicts. Without them it assumes none.
-//   `dependent` (the result of an earlier instruction since the last barrier is used) Instr fills.
+//   instruction has them: the model derives bank conflicts and which earlier results are waited for.
+//   Without them it assumes no conflicts, and `dependent` (Instr fills it) says whether it waits.
 //   Mnemonics:
 //     arithmetic   vadd vsub vmul vdiv vmax vmin vand vor vxor vnot vabs vrelu vlrelu vprelu vexp vln
 //                  vsqrt vrsqrt vrec vaxpy vmla vmadd vmaddrelu vaddrelu vsubrelu

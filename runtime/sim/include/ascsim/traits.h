@@ -154,4 +154,7 @@ template <class T, class U>
 struct IsSameType : std::is_same<T, U> {
 };
 
+template <bool condition, class T, class U>
+using Conditional = std::conditional<condition, T, U>;
+
 }  // namespace AscendC

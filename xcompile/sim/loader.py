@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xcompile.hostcc import cache_dir, write_atomic
 from xcompile.errors import BuildError, SimulationError, XCompileError
+from xcompile.hostcc import cache_dir, write_atomic
 from xcompile.sim import library
 from xcompile.sim.arguments import Memory, Out, convert, memory_of
 from xcompile.sim.library import digest

@@ -1,0 +1,2 @@
+#pragma once
+#error "the collective communication API (HCCL) is not modelled by the simulator"

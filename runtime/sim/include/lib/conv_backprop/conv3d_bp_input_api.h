@@ -1,0 +1,2 @@
+#pragma once
+#error "the Conv3D API is not modelled by the simulator"
