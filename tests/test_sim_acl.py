@@ -429,13 +429,13 @@ def test_bad_copies(program: Program) -> None:
 def test_bad_frees(program: Program) -> None:
     code, out, err = program("bad-frees")
     assert code == 1
-    assert out == ["0", *["107000"] * 4, "100000", "100000", "207002"]
+    assert out == ["0", *["107000"] * 4, "100000", "100000", "0"]
     for text in (
         "was freed before",
         "points into an allocation",
         "is host memory (aclrtFreeHost)",
         "is device memory (aclrtFree)",
-        "is freed while kernel add_to, which uses it, is still queued",
+        "kernel add_to uses the memory and is still queued",
     ):
         assert text in err
 

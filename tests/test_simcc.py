@@ -239,6 +239,20 @@ def test_bad_command_line(args: str, message: str) -> None:
 KERNELS = r"""
 #include "kernel_operator.h"
 struct Args { int32_t n; float factor; };
+extern "C" __global__ __vector__ void list(GM_ADDR tensors) {
+  AscendC::ListTensorDesc both(tensors);
+  AscendC::TensorDesc<int64_t> desc;
+  uint64_t shape[8];
+  desc.SetShapeAddr(shape);
+  both.GetDesc(desc, 0);
+  AscendC::GlobalTensor<int64_t> x, y;
+  x.SetGlobalBuffer(both.GetDataPtr<__gm__ int64_t>(0), 6);
+  y.SetGlobalBuffer(both.GetDataPtr<__gm__ int64_t>(1), 4);
+  y.SetValue(0, both.GetSize());
+  y.SetValue(1, desc.GetShape(0));
+  y.SetValue(2, desc.GetShape(1));
+  y.SetValue(3, x.GetValue(0));
+}
 extern "C" __global__ __vector__ void scale(__gm__ float* x, __gm__ float* z, Args a) {
   AscendC::GlobalTensor<float> in, out;
   in.SetGlobalBuffer(x, a.n);
@@ -370,6 +384,12 @@ def test_overlapping_arrays_are_one_allocation() -> None:
     assert sorted(b.size for b in memory.buffers) == [24, 400]
     at = [memory.place(v.ctypes.data) for v in (a[:60], a[40:])]
     assert at[1] - at[0] == 160
+
+
+def test_tensor_list() -> None:
+    x, y = np.full((2, 3), 5, np.int64), np.zeros(4, np.int64)
+    sim.load(KERNELS, "list", **OPTIONS)(sim.TensorList([x, sim.Out(y)]))
+    assert y.tolist() == [2, 2, 3, 5]  # tensors, dims of the first one, its first element
 
 
 def test_one_source_is_one_library() -> None:

@@ -35,7 +35,11 @@ def launch(call: int, dtype, inputs, outputs, own=(), tmp: int = 0, check: bool 
                 sizes[at + i] = buffers[at + i].size
     words = [call, 0 if np.dtype(dtype).itemsize == 4 else 1, tmp, *sizes]
     for v in own:
-        words.append(int(np.float32(v).view(np.int32)) if isinstance(v, float) else int(np.uint32(v).view(np.int32)))
+        words.append(
+            int(np.float32(v).view(np.int32))
+            if isinstance(v, float)
+            else int(np.uint32(v).view(np.int32))
+        )
     numbers = np.zeros(40, np.int32)
     numbers[: len(words)] = words
     result = load(SOURCE, "adv")(*buffers, numbers, check=check)
@@ -51,13 +55,20 @@ def run(*args, **kwargs):
 
 
 def tolerance(dtype):
-    return {"rtol": 2e-6, "atol": 2e-6} if np.dtype(dtype) == np.float32 else {"rtol": 2e-3, "atol": 2e-3}
+    return (
+        {"rtol": 2e-6, "atol": 2e-6}
+        if np.dtype(dtype) == np.float32
+        else {"rtol": 2e-3, "atol": 2e-3}
+    )
 
 
 def close(got, want, dtype, scale: float = 1.0):
     t = tolerance(dtype)
     np.testing.assert_allclose(
-        np.asarray(got, np.float64), np.asarray(want, np.float64), rtol=t["rtol"] * scale, atol=t["atol"] * scale
+        np.asarray(got, np.float64),
+        np.asarray(want, np.float64),
+        rtol=t["rtol"] * scale,
+        atol=t["atol"] * scale,
     )
 
 
@@ -70,21 +81,46 @@ def sigmoid(x):
 
 
 def torch_of(name):
-    return lambda x: getattr(torch.special, name)(torch.from_numpy(np.asarray(x, np.float64))).numpy()
+    return lambda x: getattr(torch.special, name)(
+        torch.from_numpy(np.asarray(x, np.float64))
+    ).numpy()
 
 
 UNARY = [
-    (0, np.arccos, -1, 1), (1, np.arccosh, 1, 50), (2, np.arcsin, -1, 1), (3, np.arcsinh, -50, 50),
-    (4, np.arctan, -50, 50), (5, np.arctanh, -0.9, 0.9), (6, np.ceil, -50, 50), (7, np.cos, -50, 50),
-    (8, np.cosh, -5, 5), (9, torch_of("digamma"), 0.2, 50), (10, torch_of("erf"), -4, 4),
-    (11, torch_of("erfc"), -4, 3), (12, np.floor, -50, 50), (13, lambda x: x - np.trunc(x), -50, 50),
-    (14, torch_of("gammaln"), 0.2, 50), (15, np.log2, 0.1, 50), (16, np.rint, -50, 50), (17, np.sign, -2, 2),
-    (18, np.sin, -50, 50), (19, np.sinh, -5, 5), (20, np.tan, -1.4, 1.4), (21, np.tanh, -9, 9),
-    (22, np.trunc, -50, 50), (23, sigmoid, -9, 9), (24, gelu, -5, 5),
-    (25, lambda x: x * sigmoid(1.702 * x), -5, 5), (27, np.log, 0.1, 50), (28, np.log10, 0.1, 50),
-    (29, lambda x: x * sigmoid(x), -9, 9), (30, lambda x: x * sigmoid(1.5 * x), -9, 9),
-    (31, lambda x: np.minimum(x, 1.5), -9, 9), (32, lambda x: np.maximum(x, 1.5), -9, 9), (33, np.exp, -5, 5),
-]  # fmt: skip
+    (0, np.arccos, -1, 1),
+    (1, np.arccosh, 1, 50),
+    (2, np.arcsin, -1, 1),
+    (3, np.arcsinh, -50, 50),
+    (4, np.arctan, -50, 50),
+    (5, np.arctanh, -0.9, 0.9),
+    (6, np.ceil, -50, 50),
+    (7, np.cos, -50, 50),
+    (8, np.cosh, -5, 5),
+    (9, torch_of("digamma"), 0.2, 50),
+    (10, torch_of("erf"), -4, 4),
+    (11, torch_of("erfc"), -4, 3),
+    (12, np.floor, -50, 50),
+    (13, lambda x: x - np.trunc(x), -50, 50),
+    (14, torch_of("gammaln"), 0.2, 50),
+    (15, np.log2, 0.1, 50),
+    (16, np.rint, -50, 50),
+    (17, np.sign, -2, 2),
+    (18, np.sin, -50, 50),
+    (19, np.sinh, -5, 5),
+    (20, np.tan, -1.4, 1.4),
+    (21, np.tanh, -9, 9),
+    (22, np.trunc, -50, 50),
+    (23, sigmoid, -9, 9),
+    (24, gelu, -5, 5),
+    (25, lambda x: x * sigmoid(1.702 * x), -5, 5),
+    (27, np.log, 0.1, 50),
+    (28, np.log10, 0.1, 50),
+    (29, lambda x: x * sigmoid(x), -9, 9),
+    (30, lambda x: x * sigmoid(1.5 * x), -9, 9),
+    (31, lambda x: np.minimum(x, 1.5), -9, 9),
+    (32, lambda x: np.maximum(x, 1.5), -9, 9),
+    (33, np.exp, -5, 5),
+]
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -130,7 +166,10 @@ def test_integers_and_axpy():
     np.testing.assert_array_equal(z, x ^ y)
     (s,) = run(508, np.float32, [x, y], [np.zeros(16, np.int16)], [64])
     assert s[0] == np.clip((x ^ y).astype(np.int64).sum(), -32768, 32767)
-    base, exponent = RNG.integers(-7, 8, 64).astype(np.int32), RNG.integers(0, 12, 64).astype(np.int32)
+    base, exponent = (
+        RNG.integers(-7, 8, 64).astype(np.int32),
+        RNG.integers(0, 12, 64).astype(np.int32),
+    )
     (p,) = run(507, np.float32, [base, exponent], [np.zeros_like(base)], [64])
     np.testing.assert_array_equal(p, (base.astype(np.int64) ** exponent).astype(np.int32))
     x, y = (RNG.uniform(-4, 4, 64).astype(np.float16) for _ in range(2))
@@ -156,8 +195,8 @@ def test_softmax(dtype):
         if call != 102:
             close(s, np.repeat(total[:, None], block, 1), dtype, 20)
             np.testing.assert_array_equal(t, np.repeat(x[:, :n].max(-1)[:, None], block, 1))
-    (y,) = run(104, dtype, [x, s, t] if call == 101 else [x, *run(100, dtype, [x], [np.zeros_like(x), stats, stats], [m, k, m, n])[1:]],
-               [np.zeros_like(x)], [m, k, m, n])  # fmt: skip
+    _, s, t = run(100, dtype, [x], [np.zeros_like(x), stats, stats], [m, k, m, n])
+    (y,) = run(104, dtype, [x, s, t], [np.zeros_like(x)], [m, k, m, n])
     close(y[:, :n], softmax(wide), dtype, 4)
     (y, *_) = run(105, dtype, [x], [np.zeros_like(x), stats, stats], [m, k, m, n], tmp=4096)
     close(y[:, :n], np.log10(softmax(wide)), dtype, 10)
@@ -224,7 +263,13 @@ def test_adjust_softmax():
     m, k = 8, 16
     x, top = RNG.uniform(0, 1, (m, k)).astype(np.float32), np.zeros((m, 8), np.float32)
     top[3] = top[6] = np.finfo(np.float32).min
-    y, found = run(111, np.float32, [None, None, top], [x, np.zeros(8, np.int32)], [m, k, m, k, 0xFF7FFFFF, 0.25])
+    y, found = run(
+        111,
+        np.float32,
+        [None, None, top],
+        [x, np.zeros(8, np.int32)],
+        [m, k, m, k, 0xFF7FFFFF, 0.25],
+    )
     want = x.copy()
     want[[3, 6]] = 0.25
     np.testing.assert_array_equal(y, want)
@@ -251,7 +296,12 @@ def test_norms(dtype):
     close(mean, want_mean, dtype)
     close(var, want_var, dtype)
     (y,) = run(201, dtype, [x, g], [np.zeros_like(x)], [m, k, n, epsilon])
-    close(y[:, :n], wide[:, :n] / np.sqrt((wide[:, :n] ** 2).mean(-1, keepdims=True) + epsilon) * g[:n], dtype, 8)
+    close(
+        y[:, :n],
+        wide[:, :n] / np.sqrt((wide[:, :n] ** 2).mean(-1, keepdims=True) + epsilon) * g[:n],
+        dtype,
+        8,
+    )
     y, mean, var = run(204, dtype, [x, g, b], [np.zeros_like(x), rows, rows], [m, k, n, epsilon])
     want, want_mean, want_var = normalized(wide[:, :n] * 3, epsilon)
     close(y[:, :n], want * g[:n] + b[:n], dtype, 8)
@@ -259,12 +309,24 @@ def test_norms(dtype):
     # Channels m of k elements each, in 4 groups.
     gc, bc = (RNG.uniform(-1, 1, m).astype(dtype) for _ in range(2))
     x = RNG.uniform(-2, 2, (m, k)).astype(dtype)
-    y, mean, var = run(202, dtype, [x, gc, bc], [np.zeros_like(x), np.zeros(16, dtype), np.zeros(16, dtype)], [m, k, k, epsilon, 4])
+    y, mean, var = run(
+        202,
+        dtype,
+        [x, gc, bc],
+        [np.zeros_like(x), np.zeros(16, dtype), np.zeros(16, dtype)],
+        [m, k, k, epsilon, 4],
+    )
     want, want_mean, want_var = normalized(x.astype(np.float64).reshape(4, -1), epsilon)
     close(y, want.reshape(m, k) * gc[:, None] + bc[:, None], dtype, 8)
     close(mean[:4], want_mean, dtype)
     close(var[:4], want_var, dtype)
-    y, mean, var = run(203, dtype, [x, gc, bc], [np.zeros_like(x), np.zeros(k, dtype), np.zeros(k, dtype)], [m, k, k, epsilon])
+    y, mean, var = run(
+        203,
+        dtype,
+        [x, gc, bc],
+        [np.zeros_like(x), np.zeros(k, dtype), np.zeros(k, dtype)],
+        [m, k, k, epsilon],
+    )
     want, want_mean, want_var = normalized(x.astype(np.float64).T, epsilon)
     close(y, want.T * gc[:, None] + bc[:, None], dtype, 8)
     close(mean, want_mean, dtype)
@@ -310,7 +372,9 @@ def test_welford():
     x = RNG.uniform(-3, 3, (parts, n)).astype(np.float32)
     mean = m2 = np.zeros(n, np.float32)
     for i in range(parts):
-        mean, m2 = run(504, np.float32, [x[i], mean, m2], [np.zeros(n, np.float32)] * 2, [n, n, 1 / (i + 1)])
+        mean, m2 = run(
+            504, np.float32, [x[i], mean, m2], [np.zeros(n, np.float32)] * 2, [n, n, 1 / (i + 1)]
+        )
     close(mean, x.mean(0), np.float32, 4)
     out, var = run(505, np.float32, [mean, m2], [np.zeros(8, np.float32)] * 2, [n, parts])
     assert math.isclose(out[0], x.mean(), abs_tol=1e-5)
@@ -325,11 +389,20 @@ def test_reductions(dtype):
     x = RNG.uniform(-2, 2, (m, k)).astype(dtype)
     x[0, n:] = 100
     wide = x[:, :n].astype(np.float64)
-    calls = [(300, wide.sum(1)), (301, wide.mean(1)), (302, wide.max(1)), (303, wide.max(0)), (304, wide.min(1)), (305, wide.min(0))]
+    calls = [
+        (300, wide.sum(1)),
+        (301, wide.mean(1)),
+        (302, wide.max(1)),
+        (303, wide.max(0)),
+        (304, wide.min(1)),
+        (305, wide.min(0)),
+    ]
     if dtype == np.float32:
         calls += [(310, wide.sum(1)), (311, wide.sum(0)), (312, wide.mean(0)), (313, wide.prod(1))]
     for call, want in calls:
-        (y,) = run(call, dtype, [x], [np.full(64, 9, dtype)], [m, n], tmp=4096 if call == 304 else 0)
+        (y,) = run(
+            call, dtype, [x], [np.full(64, 9, dtype)], [m, n], tmp=4096 if call == 304 else 0
+        )
         close(y[: want.size], want, dtype, 20)
         assert (y[want.size :] == 9).all()
     if dtype == np.float32:
@@ -352,8 +425,8 @@ def test_topk(dtype, largest):
         given = (np.arange(inner) * 3 if call == 401 else np.zeros(inner)).astype(np.int32)
         done = np.zeros(32, bool)
         done[2] = True
-        v, i = run(call, dtype, [x, given, done], [np.zeros((outer, pitch), dtype), np.zeros((outer, 16), np.int32)],
-                   [outer, inner, n, k, int(largest)])  # fmt: skip
+        results = [np.zeros((outer, pitch), dtype), np.zeros((outer, 16), np.int32)]
+        v, i = run(call, dtype, [x, given, done], results, [outer, inner, n, k, int(largest)])
         np.testing.assert_array_equal(v[:, :k], np.take_along_axis(x, order, 1))
         want = order.copy()
         if call == 401:
@@ -362,8 +435,9 @@ def test_topk(dtype, largest):
         np.testing.assert_array_equal(i[:, :k], want)
     x = x[:, :32].copy()
     order = np.argsort(-x if largest else x, axis=1, kind="stable")[:, :k]
-    v, i = run(402, dtype, [x, np.zeros(32, np.int32), np.zeros(32, bool)], [np.zeros((outer, k), dtype), np.zeros((outer, k), np.int32)],
-               [outer, 32, 30, k, int(largest)], tmp=8192)  # fmt: skip
+    results = [np.zeros((outer, k), dtype), np.zeros((outer, k), np.int32)]
+    unused = [np.zeros(32, np.int32), np.zeros(32, bool)]
+    v, i = run(402, dtype, [x, *unused], results, [outer, 32, 30, k, int(largest)], tmp=8192)
     np.testing.assert_array_equal(v, np.take_along_axis(x, order, 1))
     np.testing.assert_array_equal(i, order)
 
@@ -374,11 +448,15 @@ def test_quant(dtype):
     h = np.float16
     (y,) = run(500, dtype, [x], [np.zeros(256, np.int8)], [256, 20.5, 3.0])
     want = (x.astype(h) * h(20.5)).astype(h) + h(3)
-    np.testing.assert_array_equal(y, np.clip(np.rint(want.astype(np.float32)), -128, 127).astype(np.int8))
+    np.testing.assert_array_equal(
+        y, np.clip(np.rint(want.astype(np.float32)), -128, 127).astype(np.int8)
+    )
     s, o = RNG.uniform(5, 50, 64).astype(dtype), RNG.uniform(-9, 9, 64).astype(dtype)
     (y,) = run(501, dtype, [x, s, o], [np.zeros(256, np.int8)], [256, 64], tmp=512)
     want = (x.astype(h) * np.tile(s.astype(h), 4)) + np.tile(o.astype(h), 4)
-    np.testing.assert_array_equal(y, np.clip(np.rint(want.astype(np.float32)), -128, 127).astype(np.int8))
+    np.testing.assert_array_equal(
+        y, np.clip(np.rint(want.astype(np.float32)), -128, 127).astype(np.int8)
+    )
 
 
 def test_dequant_and_antiquant():
@@ -395,7 +473,9 @@ def test_dequant_and_antiquant():
     q = RNG.integers(-128, 128, (k, n)).astype(np.int8)
     s, o = (RNG.uniform(-1, 1, (groups, n)).astype(np.float16) for _ in range(2))
     (y,) = run(502, np.float16, [q, s, o], [np.zeros((k, n), np.float16)], [k, n, groups])
-    np.testing.assert_array_equal(y, (q.astype(np.float16) + np.repeat(o, 4, 0)) * np.repeat(s, 4, 0))
+    np.testing.assert_array_equal(
+        y, (q.astype(np.float16) + np.repeat(o, 4, 0)) * np.repeat(s, 4, 0)
+    )
 
 
 def test_rearrangements():
@@ -433,9 +513,13 @@ def test_transpose(kind):
     merged = heads.transpose(0, 2, 1, 3).reshape(b, s, n * d)
     src = fractals(merged) if kind in (3, 4) else fractals(heads)
     want = {
-        1: heads.transpose(0, 2, 1, 3), 2: fractals(heads.transpose(0, 2, 1, 3)), 3: fractals(heads), 4: heads,
-        5: merged, 6: fractals(merged),
-    }[kind]  # fmt: skip
+        1: heads.transpose(0, 2, 1, 3),
+        2: fractals(heads.transpose(0, 2, 1, 3)),
+        3: fractals(heads),
+        4: heads,
+        5: merged,
+        6: fractals(merged),
+    }[kind]
     (y,) = run(513, h, [src], [np.zeros(want.shape, h)], [kind, b, n, s, d])
     np.testing.assert_array_equal(y, want)
 
@@ -446,10 +530,14 @@ def test_trans_data():
     x = RNG.uniform(-9, 9, (n, c, d, height, width)).astype(h)
     plain = np.zeros((n, c, d, 16), h)
     plain[..., : height * width] = x.reshape(n, c, d, -1)
-    (y,) = run(514, h, [plain], [np.zeros((n, d, 2, height, width, 16), h)], [0, n, c, d, height, width])
+    (y,) = run(
+        514, h, [plain], [np.zeros((n, d, 2, height, width, 16), h)], [0, n, c, d, height, width]
+    )
     full = np.zeros((n, 32, d, height, width), h)
     full[:, :c] = x
-    np.testing.assert_array_equal(y, full.reshape(n, 2, 16, d, height, width).transpose(0, 3, 1, 4, 5, 2))
+    np.testing.assert_array_equal(
+        y, full.reshape(n, 2, 16, d, height, width).transpose(0, 3, 1, 4, 5, 2)
+    )
     full = np.zeros((16, 32, d, height, width), h)
     full[:n, :c] = x
     z3d = full.reshape(1, 16, 2, 16, d, height, width).transpose(4, 2, 5, 6, 0, 1, 3)
@@ -485,7 +573,11 @@ def test_select_dropout(dtype):
         (RNG.integers(0, 256, (m, 32)).astype(np.uint8), 32),
         (RNG.integers(0, 256, (m, 64)).astype(np.uint8), 64),
     ]:
-        bits = keep[:, :256] if cells >= 256 else np.unpackbits(keep, axis=1, bitorder="little")[:, :256]
+        bits = (
+            keep[:, :256]
+            if cells >= 256
+            else np.unpackbits(keep, axis=1, bitorder="little")[:, :256]
+        )
         (y,) = run(519, dtype, [x, keep], [np.zeros_like(x)], [m, 256, cells, 0.5])
         np.testing.assert_array_equal(y, x * bits * dtype(2))
 

@@ -122,7 +122,7 @@ def test_pad_in(what: int, count: int, length: int, src: int, dst: int, left: in
 
 def test_pad_in_rejects():
     x, out = np.zeros(2048, np.uint8), image(4096)
-    args = lambda length, left: (x, out, 4096, 1, length, 0, 0, left, 0, 0, 1, 0)  # noqa: E731
+    args = lambda length, left: (x, out, 4096, 1, length, 0, 0, left, 0, 0, 1, 0)
     assert any("blockLen is 33 bytes" in e for e in errors("pad_in", *args(33, 0)))
     assert any("leftPadding is 34" in e for e in errors("pad_in", *args(32, 17)))
 

@@ -48,7 +48,15 @@ CASTS = [
     ("int64_t", "int32_t", NONE),
     ("int64_t", "float", SOME),
 ]
-MIXED = ["half, half", "float, float", "float, half", "half, int32_t", "int8_t, half", "int8_t, int16_t", "half, float"]
+MIXED = [
+    "half, half",
+    "float, float",
+    "float, half",
+    "half, int32_t",
+    "int8_t, half",
+    "int8_t, int16_t",
+    "half, float",
+]
 TEMPLATES = [
     *(f"unary<{t}>" for t in ("half", "float", "int32_t", "int16_t", "uint16_t")),
     *(f"binary<{t}>" for t in ("half", "float", "int32_t", "int16_t", "uint16_t")),
@@ -59,7 +67,10 @@ TEMPLATES = [
     *(f"{k}<{t}>" for k in ("mulcast", "dequant") for t in ("int8_t", "uint8_t")),
     *(f"compare<{t}>" for t in ("half", "float", "int32_t")),
     *(f"select<{t}>" for t in ("half", "float")),
-    *(f"fill<{t}>" for t in ("half", "float", "bfloat16_t", "int16_t", "uint16_t", "int32_t", "uint32_t")),
+    *(
+        f"fill<{t}>"
+        for t in ("half", "float", "bfloat16_t", "int16_t", "uint16_t", "int32_t", "uint32_t")
+    ),
 ]
 CALL = np.dtype(
     [
@@ -118,7 +129,10 @@ class Case:
         block = np.floor(byte / 32)
         if self.dense:
             rep = self.lanes * size / 32
-        return (np.arange(self.repeats)[:, None] * rep * 32 + (block * blk * 32 + byte - block * 32)[None])
+        return (
+            np.arange(self.repeats)[:, None] * rep * 32
+            + (block * blk * 32 + byte - block * 32)[None]
+        )
 
     def at(self, name: str, dtype: np.dtype) -> np.ndarray:
         """Index of each active element in an array of that type."""
@@ -177,7 +191,9 @@ def expect(case: Case, got: np.ndarray, want: np.ndarray, dtype, exact: bool = T
     if exact:
         np.testing.assert_array_equal(got[at], image[at])
     else:
-        np.testing.assert_allclose(got[at], image[at], rtol=2e-3 if dtype == F16 else 2e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            got[at], image[at], rtol=2e-3 if dtype == F16 else 2e-6, atol=1e-7
+        )
 
 
 def wide(v: np.ndarray) -> np.ndarray:
@@ -218,7 +234,9 @@ def clipped(v: np.ndarray, dtype) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         if dtype == F16:
             h = v.astype(F16)
-            return np.where(np.isinf(h), np.copysign(F16(65504), h), np.where(np.isnan(h), F16(0), h))
+            return np.where(
+                np.isinf(h), np.copysign(F16(65504), h), np.where(np.isnan(h), F16(0), h)
+            )
         return v.astype(dtype)
 
 
@@ -253,7 +271,9 @@ def test_multiply_add(form):
         for dtype in REALS:
             x, y, z = (numbers(dtype, 3 * op + i) for i in range(3))
             case = Case(form, np.dtype(dtype).itemsize, op + 30)
-            got = launch(f"binary<{TYPES[np.dtype(dtype)]}>", x, y, z.view(np.uint8), case.record(op=op))
+            got = launch(
+                f"binary<{TYPES[np.dtype(dtype)]}>", x, y, z.view(np.uint8), case.record(op=op)
+            )
             at = case.at("dst", dtype)
             v = wide(x[case.at("src0", dtype)]) * wide(z[at]) + wide(y[case.at("src1", dtype)])
             want = z.copy()
@@ -279,9 +299,13 @@ def test_scalar(form):
     for dtype in REALS:
         x = numbers(dtype, 9)
         case = Case(form, np.dtype(dtype).itemsize, 60)
-        got = launch(f"scalar<{TYPES[np.dtype(dtype)]}>", x, None, None, case.record(op=4, real=0.3))
+        got = launch(
+            f"scalar<{TYPES[np.dtype(dtype)]}>", x, None, None, case.record(op=4, real=0.3)
+        )
         a = wide(x[case.at("src0", dtype)])
-        expect(case, got, clipped(np.where(a >= 0, a, a * wide(np.array([0.3], dtype))), dtype), dtype)
+        expect(
+            case, got, clipped(np.where(a >= 0, a, a * wide(np.array([0.3], dtype))), dtype), dtype
+        )
 
 
 @pytest.mark.parametrize("distance", [0, 1, 5, "width"])
@@ -293,12 +317,16 @@ def test_shifts(distance):
         for form in FORMS:
             for op in (5, 6):
                 case = Case(form, width // 8, op + 70)
-                got = launch(f"scalar<{TYPES[np.dtype(dtype)]}>", x, None, None, case.record(op=op, scalar=n))
+                got = launch(
+                    f"scalar<{TYPES[np.dtype(dtype)]}>", x, None, None, case.record(op=op, scalar=n)
+                )
                 a = x[case.at("src0", dtype)].astype(np.int64)
                 expect(case, got, (a << n if op == 5 else a >> n).astype(dtype), dtype)
         for op, form in ((7, BITS), (8, LENGTH)):
             case = Case(form, width // 8, 80)
-            got = launch(f"scalar<{TYPES[np.dtype(dtype)]}>", x, None, None, case.record(op=op, scalar=n))
+            got = launch(
+                f"scalar<{TYPES[np.dtype(dtype)]}>", x, None, None, case.record(op=op, scalar=n)
+            )
             a = x[case.at("src0", dtype)].astype(np.int64)
             up = (a >> (n - 1)) & 1 if n > 0 and np.issubdtype(dtype, np.signedinteger) else 0
             expect(case, got, ((a >> n) + up).astype(dtype), dtype)
@@ -354,15 +382,23 @@ def cast_source(name: str, to: str) -> tuple[np.ndarray, np.ndarray]:
         return raw, np.where(two >= 8, two - 16, two)
     if name in ("half", "float", "bfloat16_t"):
         n = SIZE // (4 if name == "float" else 2)
-        scale = {"int4b_t": 6, "int8_t": 90, "uint8_t": 150, "int16_t": 2e4, "int32_t": 1e5}.get(to, 3.0)
+        scale = {"int4b_t": 6, "int8_t": 90, "uint8_t": 150, "int16_t": 2e4, "int32_t": 1e5}.get(
+            to, 3.0
+        )
         v = r.normal(size=n) * scale
         v = np.where(r.random(n) < 0.3, np.rint(v * 2) / 2, v)  # halves: the ties
         if to in ("half", "bfloat16_t") and name == "float":  # subnormal results and ties
             v = np.where(r.random(n) < 0.2, v * 2.0**-16, v)
-            tie = (v.astype(F32).view(U32) & ~U32(0xFFFF)) | U32(0x8000 if to == "bfloat16_t" else 0x1000)
+            tie = (v.astype(F32).view(U32) & ~U32(0xFFFF)) | U32(
+                0x8000 if to == "bfloat16_t" else 0x1000
+            )
             v = np.where(r.random(n) < 0.2, tie.view(F32), v)
         if to in ("int32_t", "int64_t", "int16_t"):
-            v[:8] = [3e9, -3e9, 1e5, -1e5, 6e4, -6e4, 40000.5, -0.5] if name != "float" else [1e30, -1e30, 3e9, -3e9, 40000, -40000, 2.5, -2.5]
+            v[:8] = (
+                [3e9, -3e9, 1e5, -1e5, 6e4, -6e4, 40000.5, -0.5]
+                if name != "float"
+                else [1e30, -1e30, 3e9, -3e9, 40000, -40000, 2.5, -2.5]
+            )
         if name == "half":
             raw = np.clip(v, -65504, 65504).astype(F16)
             return raw, raw.astype(np.float64)
@@ -422,7 +458,9 @@ def test_cast(pair):
     for mode in modes:
         for form in FORMS if mode == modes[0] else (COUNT, BITS):
             case = Case(form, int(max(s, d)), 11 * mode)
-            got = launch(f"cast<{dst}, {src}>", raw.view(np.uint8), None, None, case.record(mode=mode))
+            got = launch(
+                f"cast<{dst}, {src}>", raw.view(np.uint8), None, None, case.record(mode=mode)
+            )
             at = (case.offsets("src0", s)[case.active] / s).astype(np.int64)
             want = cast_result(values[at], dst, mode)
             if dst == "int4b_t":
@@ -441,7 +479,9 @@ def test_cast_saturation():
     got = launch("cast<half, float>", x, None, None, case.record(mode=1)).view(F16)[:n]
     np.testing.assert_array_equal(got[:6], np.array([65504, -65504, 0, 65504, -65504, 1.5], F16))
     got = launch("cast<half, float>", x, None, None, case.record(mode=1, op=2)).view(F16)[:n]
-    np.testing.assert_array_equal(got[:6], np.array([np.inf, -np.inf, np.nan, np.inf, -np.inf, 1.5], F16))
+    np.testing.assert_array_equal(
+        got[:6], np.array([np.inf, -np.inf, np.nan, np.inf, -np.inf, 1.5], F16)
+    )
     y = np.resize(np.array([300, -300, 5], F16), SIZE // 2)
     got = launch("cast<int8_t, half>", y, None, None, case.record(mode=1)).view(np.int8)[:3]
     np.testing.assert_array_equal(got, [127, -128, 5])
@@ -476,7 +516,9 @@ def test_mixed(form):
                 x, y = x * S(20), y * S(20)
             z = numbers(D, 8) if op < 2 else buffer().view(D)
             case = Case(form, max(np.dtype(D).itemsize, np.dtype(S).itemsize), op)
-            got = launch(f"mixed<{pair}>", x, y, z.view(np.uint8), case.record(op=op, real=0.3)).view(D)
+            got = launch(
+                f"mixed<{pair}>", x, y, z.view(np.uint8), case.record(op=op, real=0.3)
+            ).view(D)
             at = case.at("dst", D)
             a, b = wide(x[case.at("src0", S)]), wide(y[case.at("src1", S)])
             if op == 0:
@@ -488,7 +530,11 @@ def test_mixed(form):
             else:
                 v = relu(a + b if op == 3 else a - b)
                 v = clipped(v, F16) if S in REALS else v
-                v = np.clip(np.rint(v.astype(F32)), -128, 127).astype(np.int8) if dst == "int8_t" else v
+                v = (
+                    np.clip(np.rint(v.astype(F32)), -128, 127).astype(np.int8)
+                    if dst == "int8_t"
+                    else v
+                )
             want = z.copy()
             want[at] = v
             np.testing.assert_array_equal(got, want)
@@ -585,18 +631,30 @@ def test_select(dtype):
     for op, mode, form in calls:
         case = Case(form, np.dtype(dtype).itemsize, op * 3 + mode)
         got = launch(name, x, y, None, case.record(op=op, mode=mode, real=0.3))
-        lane = np.arange(case.lanes)[None] + (np.arange(case.repeats)[:, None] * case.lanes if mode else 0)
+        lane = np.arange(case.lanes)[None] + (
+            np.arange(case.repeats)[:, None] * case.lanes if mode else 0
+        )
         take = chosen[np.broadcast_to(lane, case.active.shape)[case.active]]
         other = dtype(0.3) if mode == 1 else y[case.at("src1", dtype)]
         expect(case, got, np.where(take, x[case.at("src0", dtype)], other), dtype)
 
 
 # ------------------------------------------------------------------ filling, operators
-@pytest.mark.parametrize("name", ["half", "float", "bfloat16_t", "int16_t", "uint16_t", "int32_t", "uint32_t"])
+@pytest.mark.parametrize(
+    "name", ["half", "float", "bfloat16_t", "int16_t", "uint16_t", "int32_t", "uint32_t"]
+)
 def test_fill(name):
     dtype = NAMES.get(name, U16)
-    value = bf16(np.array([0.3]) * (1 + 2**-9))[0] if name == "bfloat16_t" else dtype(0.3 if name in ("half", "float") else 77)
-    value = dtype(torch.tensor(0.3).bfloat16().view(torch.int16).item()) if name == "bfloat16_t" else value
+    value = (
+        bf16(np.array([0.3]) * (1 + 2**-9))[0]
+        if name == "bfloat16_t"
+        else dtype(0.3 if name in ("half", "float") else 77)
+    )
+    value = (
+        dtype(torch.tensor(0.3).bfloat16().view(torch.int16).item())
+        if name == "bfloat16_t"
+        else value
+    )
     for op, form in enumerate((COUNT, BITS, LENGTH, REGISTER)):
         case = Case(form, np.dtype(dtype).itemsize, op)
         got = launch(f"fill<{name}>", None, None, None, case.record(op=op, real=0.3, scalar=77))
@@ -610,7 +668,9 @@ def test_fill(name):
         expect(case, got, index[case.active].astype(dtype), dtype)
 
 
-@pytest.mark.parametrize("name", ["half", "float", "bfloat16_t", "int16_t", "uint16_t", "int32_t", "uint32_t"])
+@pytest.mark.parametrize(
+    "name", ["half", "float", "bfloat16_t", "int16_t", "uint16_t", "int32_t", "uint32_t"]
+)
 def test_broadcast_blocks(name):
     dtype = NAMES.get(name, U16)
     x = rng(1).integers(0, 9999, SIZE // np.dtype(dtype).itemsize).astype(dtype)
@@ -640,6 +700,55 @@ def test_tensor_trait():
     case = Case(COUNT, 4)
     got = launch("traits", x, y, None, case.record(count=256, real=1.5)).view(F32)
     np.testing.assert_array_equal(got[:256], (x[:256] + F32(1.5)) * y[:256] * F32(2))
+
+
+@pytest.mark.parametrize("each_block", [False, True])
+def test_bilinear_interpolation(each_block):
+    for seed, (h, v) in enumerate(((2, 2), (1, 3), (5, 1), (3, 4))):
+        x = (rng(seed).integers(-8, 8, SIZE // 2)).astype(F16)
+        blocks = rng(seed + 9).integers(0, 500, h * v * 8)
+        x.view(U32)[SIZE // 8 :][: blocks.size] = blocks * 32
+        y = rng(seed + 5).integers(-3, 4, SIZE // 2).astype(F16)
+        case = Case(BITS if seed % 2 else LENGTH, 2, seed)
+        call = case.record(mode=each_block, src0Rep=h, src1Rep=v, dstBlk=1 + seed % 2, scalar=256)
+        got = launch("bilinear", x, y, None, call).view(F16)
+        source = x.reshape(-1, 16)[blocks].reshape(v, h, 8, 16)
+        weights = (
+            y[: h * v * 8].reshape(v, h, 8, 1) if each_block else y[: h * v].reshape(v, h, 1, 1)
+        )
+        want = (source * weights).sum(1).reshape(v, 128)
+        lane = np.arange(128)
+        image = buffer().view(F16)
+        for row in range(v):
+            at = row * 256 + lane // 16 * 16 * (1 + seed % 2) + lane % 16
+            image[at[case.active[0]]] = want[row][case.active[0]]
+        np.testing.assert_array_equal(got, image)
+
+
+def test_control_register():
+    got = launch(
+        "control",
+        np.resize(np.array([2, -2, 0.5], F16), SIZE // 2),
+        None,
+        None,
+        Case(COUNT, 2).record(),
+    ).view(F16)
+    inf = np.resize(np.array([np.inf, -np.inf, 32752], F16), 128)
+    finite = np.clip(inf, -65504, 65504)
+    np.testing.assert_array_equal(got[:384], np.concatenate([finite, inf, finite]))
+    assert got[384] == 1 and got[385] == 0
+
+
+def test_later_architecture():
+    x, y = numbers(F32, 1), numbers(F32, 2)
+    a, b = x[:100], y[:100]
+    for op, want in enumerate((-a, np.where(a >= 0, a, a * b), np.abs(a - b))):
+        call = Case(COUNT, 4).record(op=op)
+        got = launch("later", x, y, None, call, chip="950").view(F32)
+        np.testing.assert_array_equal(got[:100], want)
+        kernel = load(SOURCE, "later", instantiate=TEMPLATES, check=False)
+        found = kernel(*(buffer(w) for w in (x, y, None)), call).errors
+        assert [e.rule for e in found] == ["chip"]
 
 
 # ------------------------------------------------------------------ checks
@@ -685,7 +794,9 @@ def test_in_place():
         for alias in (1, 2):
             x, y = numbers(dtype, 4), numbers(dtype, 5)
             case = Case(COUNT, np.dtype(dtype).itemsize, 13)
-            got = launch(f"binary<{TYPES[np.dtype(dtype)]}>", x, y, None, case.record(alias=alias)).view(dtype)
+            got = launch(
+                f"binary<{TYPES[np.dtype(dtype)]}>", x, y, None, case.record(alias=alias)
+            ).view(dtype)
             want = (x if alias == 1 else y).copy()
             n = case.count
             with np.errstate(over="ignore"):

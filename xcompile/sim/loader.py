@@ -161,10 +161,11 @@ class Kernel:
     ) -> Result:
         """Run the kernel on `blocks` blocks.
 
-        Arrays (numpy, or contiguous CPU tensors of torch) are global memory and changed in place;
-        `sim.Out(x)` marks one as not yet written. Numbers are converted to the parameter's type;
-        bytes, ctypes structs and numpy records are structs by value. Raises XCompileError if the
-        arguments do not fit, and SimulationError for what a check found unless `check=False`.
+        Arrays (numpy, or contiguous CPU tensors of torch) are global memory and changed in place.
+        `sim.Out(x)` marks one as not yet written; `sim.TensorList([x, y])` is what a kernel reads
+        with ListTensorDesc. Numbers are converted to the parameter's type; bytes, ctypes structs
+        and numpy records are structs by value. Raises XCompileError if the arguments do not fit,
+        and SimulationError for what a check found unless `check=False`.
         """
         if len(args) != len(self.params):
             kinds = ", ".join(f"{c}{n}" for c, n in self.params)

@@ -10,7 +10,7 @@ constexpr uint32_t K = 1024;
 
 // Sizes, clocks and bytes per cycle and core: platform_config/*.ini of CANN 8.1.RC1
 // (leideng/CANN-8.1.RC1). The usable UB is 256 bytes less than the physical 192 KB, L1 likewise
-// (guide, static tensors).
+// (guide, architecture 2201: reserved in kernels that use cube and vector cores).
 //
 // HBM: what streaming reads reach, which is below the peaks the guide names (1.8 TB/s,
 // best-practice sample data_copy; 1.6 TB/s, PERF page on L2 tiling, which is about a 20-core part).

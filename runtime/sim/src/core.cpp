@@ -262,10 +262,9 @@ EventPipes eventPipes(AscendC::HardEvent e) {
 
 uint32_t memSize(Mem mem) {
   const Chip& c = *options().chip;
-  // The framework keeps 256 bytes of L1 in mixed kernels only.
-  const bool cubeOnly = g_run != nullptr && (g_run->launch.kind == KernelKind::AicOnly ||
-                                             g_run->launch.kind == KernelKind::MixAic10);
-  const uint32_t l1 = cubeOnly ? (c.l1 + 1023) / 1024 * 1024 : c.l1;
+  // The memory itself: the framework's 256 bytes at its end bound what TPipe hands out, not tensors
+  // that name an address.
+  const uint32_t l1 = (c.l1 + 1023) / 1024 * 1024;
   const uint32_t sizes[] = {0, c.ub, l1, c.l0a, c.l0b, c.l0c, c.bt, c.fb};
   return sizes[static_cast<int>(mem)];
 }

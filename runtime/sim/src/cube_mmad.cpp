@@ -1,4 +1,8 @@
 // Mmad: reads fractals of L0A and L0B, multiplies, accumulates in L0C.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstring>
 
@@ -47,6 +51,46 @@ ASCSIM_CLONES void tile(const float* a, const float* b, uint64_t k, float* c) {
 ASCSIM_CLONES void tile(const int32_t* a, const int32_t* b, uint64_t k, int32_t* c) {
   tileBody<V16i>(a, b, k, c);
 }
+
+// Products of 16-bit floats are exact in float, so a fused step rounds as the two steps do.
+#if defined(__x86_64__) && defined(__GNUC__)
+[[gnu::target("avx512f")]] void tileExact512(const float* a, const float* b, uint64_t k, float* c) {
+  for (int r = 0; r < 16; r += 8) {
+    __m512 s[8] = {};
+    for (uint64_t x = 0; x < k; ++x) {
+      const __m512 column = _mm512_loadu_ps(b + x * 16);
+      const float* row = a + x * 16 + r;
+      for (int j = 0; j < 8; ++j) s[j] = _mm512_fmadd_ps(column, _mm512_set1_ps(row[j]), s[j]);
+    }
+    for (int j = 0; j < 8; ++j) _mm512_storeu_ps(c + (r + j) * 16, s[j]);
+  }
+}
+[[gnu::target("avx2,fma")]] void tileExact256(const float* a, const float* b, uint64_t k,
+                                              float* c) {
+  for (int r = 0; r < 16; r += 4) {
+    __m256 s[8] = {};
+    for (uint64_t x = 0; x < k; ++x) {
+      const __m256 low = _mm256_loadu_ps(b + x * 16), high = _mm256_loadu_ps(b + x * 16 + 8);
+      const float* row = a + x * 16 + r;
+      for (int j = 0; j < 4; ++j) {
+        const __m256 v = _mm256_set1_ps(row[j]);
+        s[2 * j] = _mm256_fmadd_ps(low, v, s[2 * j]);
+        s[2 * j + 1] = _mm256_fmadd_ps(high, v, s[2 * j + 1]);
+      }
+    }
+    for (int j = 0; j < 8; ++j) _mm256_storeu_ps(c + r * 16 + j * 8, s[j]);
+  }
+}
+using Tile = void (*)(const float*, const float*, uint64_t, float*);
+Tile exactTile() {
+  if (__builtin_cpu_supports("avx512f")) return tileExact512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return tileExact256;
+  return static_cast<Tile>(tile);
+}
+#else
+using Tile = void (*)(const float*, const float*, uint64_t, float*);
+Tile exactTile() { return static_cast<Tile>(tile); }
+#endif
 
 int8_t nibble(const uint8_t* bytes, uint64_t index) {
   const uint8_t v = index % 2 ? bytes[index / 2] >> 4 : bytes[index / 2] & 15;
@@ -323,10 +367,21 @@ void multiply(const Place& c, const Place& a, const Place& b, const Shape& s, DT
   for (uint64_t nb = 0; nb < s.n1; ++nb)
     pack(bh, type, std::min<uint64_t>(16, s.n - nb * 16), s.k, bp.data() + nb * kp * 16,
          [&](uint64_t kb) { return s.bFractal(kb, nb); });
+  static const Tile fused = exactTile();
+  const bool exact = type == DType::F16 || type == DType::BF16;
   S sum[256];
   for (uint64_t nb = 0; nb < s.n1; ++nb)
     for (uint64_t mb = 0; mb < s.m1; ++mb) {
-      tile(ap.data() + mb * kp * 16, bp.data() + nb * kp * 16, s.k, sum);
+      const S* left = ap.data() + mb * kp * 16;
+      const S* right = bp.data() + nb * kp * 16;
+      if constexpr (std::is_same_v<S, float>) {
+        if (exact)
+          fused(left, right, s.k, sum);
+        else
+          tile(left, right, s.k, sum);
+      } else {
+        tile(left, right, s.k, sum);
+      }
       S* out = reinterpret_cast<S*>(ch + s.cFractal(mb, nb));
       const int rows = s.vectorA ? 1 : 16;
       for (int e = 0; e < rows * 16; ++e) {

@@ -31,9 +31,8 @@ Lanes lanesOfMask(uint64_t maskCount, int64_t repeats, uint32_t elementBytes) {
   Lanes l;
   l.lanes = 256 / elementBytes;
   l.repeats = repeatsOf(repeats);
-  if (maskCount == 0 || maskCount > l.lanes)
-    report(kParam, "the mask is %llu elements of a repeat; expected 1 to %u for this type",
-           static_cast<unsigned long long>(maskCount), l.lanes);
+  // Documented: a mask of 0 does nothing, one beyond the repeat is a full one.
+  if (maskCount == 0) l.repeats = 0;
   const uint64_t n = std::min<uint64_t>(maskCount, l.lanes);
   l.full = n == l.lanes;
   for (uint64_t i = 0; i < n && i < 128; ++i) l.bits[i >> 6] |= 1ull << (i & 63);
@@ -55,8 +54,7 @@ Lanes lanesOfBits(const uint64_t* mask, int64_t repeats, uint32_t elementBytes) 
   l.bits[0] = mask[0];
   l.bits[1] = l.lanes > 64 ? mask[1] : 0;
   if (l.lanes < 64) l.bits[0] &= (1ull << l.lanes) - 1;
-  if (l.bits[0] == 0 && l.bits[1] == 0)
-    report(kParam, "the mask bits are all zero; expected at least one lane");
+  if (l.bits[0] == 0 && l.bits[1] == 0) l.repeats = 0;  // documented to do nothing
   const bool low = l.lanes >= 64 ? mask[0] == ~0ull : l.bits[0] == (1ull << l.lanes) - 1;
   l.full = low && (l.lanes <= 64 || mask[1] == ~0ull);
   return l;

@@ -328,7 +328,8 @@ void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, 
           event.dependent = true;
         return true;
       }
-      if (!bothWrite) return true;  // MTE2 and MTE3: only overlapping destinations can swap
+      // MTE2 and MTE3: only overlapping destinations can swap.
+      if (!bothWrite && pipe_ != Pipe::V) return true;
       return c.clocks[p].own[p] >= epochClock(e);
     }
     if (c.clocks[p].own[qi] >= epochClock(e)) return true;

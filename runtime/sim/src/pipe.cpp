@@ -98,7 +98,8 @@ void Ring::finish() {
 uint32_t Arena::take(Mem mem, uint32_t bytes, const char* what) {
   const int m = static_cast<int>(mem);
   if (limit[m] == 0) {
-    limit[m] = memSize(mem);
+    // Of L1 the framework keeps 256 bytes in mixed kernels.
+    limit[m] = mem == Mem::L1 && aivPerGroup() > 0 ? options().chip->l1 : memSize(mem);
     // The vector cores of a group share the L1 of their cube core.
     if (mem == Mem::L1 && isAiv() && aivPerGroup() == 2) {
       limit[m] /= 2;

@@ -1,4 +1,5 @@
-// High-level API, Welford's running mean and variance (docs: SIMD-API, high-level API, normalization).
+// High-level API, Welford's running mean and variance (docs: SIMD-API, high-level API,
+// normalization).
 #pragma once
 #include "ascsim/adv_norm.h"
 

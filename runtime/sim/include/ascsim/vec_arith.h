@@ -157,4 +157,30 @@ ASCSIM_SCALAR_BOTH(ShiftRight,
 #undef ASCSIM_SCALAR_REPEAT
 #undef ASCSIM_SCALAR_VEC
 
+// Calls of chips of a later architecture.
+#define ASCSIM_LATER_UNARY(NAME, MNEMONIC, OP, ...)                                       \
+  template <class T>                                                                      \
+  void NAME(const LocalTensor<T>& dst, const LocalTensor<T>& src, const uint32_t count,   \
+            Loc loc = Loc::current()) {                                                   \
+    ASCSIM_TAKES(#NAME, T, __VA_ARGS__);                                                  \
+    ASCSIM_VEC_CALL(#NAME);                                                               \
+    ascsim::needArch(3510, "use other vector calls");                                     \
+    ascsim::unaryCount(ascsim::vec1<T, T>(ascsim::VecOp::OP, MNEMONIC), dst, src, count); \
+  }
+#define ASCSIM_LATER_BINARY(NAME, MNEMONIC, OP, ...)                                              \
+  template <class T>                                                                              \
+  void NAME(const LocalTensor<T>& dst, const LocalTensor<T>& src0, const LocalTensor<T>& src1,    \
+            const uint32_t count, Loc loc = Loc::current()) {                                     \
+    ASCSIM_TAKES(#NAME, T, __VA_ARGS__);                                                          \
+    ASCSIM_VEC_CALL(#NAME);                                                                       \
+    ascsim::needArch(3510, "use other vector calls");                                             \
+    ascsim::binaryCount(ascsim::vec2<T, T>(ascsim::VecOp::OP, MNEMONIC, false, false), dst, src0, \
+                        src1, count);                                                             \
+  }
+ASCSIM_LATER_UNARY(Neg, "vmuls", Neg, int16_t, half, int32_t, float)
+ASCSIM_LATER_BINARY(Prelu, "vprelu", Prelu, half, float)
+ASCSIM_LATER_BINARY(AbsSub, "vsub", AbsSub, half, float)
+#undef ASCSIM_LATER_UNARY
+#undef ASCSIM_LATER_BINARY
+
 }  // namespace AscendC

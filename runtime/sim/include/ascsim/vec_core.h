@@ -17,7 +17,6 @@ enum class VecOp : uint8_t {
   SubRelu,  // two sources, also with a conversion
   Prelu,
   AbsSub,
-  ExpSub,
   MulAddDst,
   FusedMulAdd,
   FusedMulAddRelu,  // two sources and the old destination

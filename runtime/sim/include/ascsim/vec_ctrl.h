@@ -5,15 +5,17 @@
 namespace ascsim {
 
 // Core::sprs of this family.
-constexpr int kCtrlSpr = 0;     // bits below; 0 is the default
+constexpr int kCtrlSpr = 0;     // CTRL, of which the bits below have an effect
 constexpr int kCmpMaskSpr = 1;  // and 2: 128 bits
 constexpr int kDeqScaleSpr = 3;
-constexpr int kDeqSetSpr = 4;           // which form of SetDeqScale was called last: DeqKind
-constexpr uint64_t kCtrlInfNan = 1;     // CTRL[48]: infinity and NaN are kept
-constexpr uint64_t kCtrlCastWraps = 2;  // conversions to integers drop the high bits
+constexpr int kDeqSetSpr = 4;                 // which form of SetDeqScale was called last: DeqKind
+constexpr uint64_t kCtrlInfNan = 1ull << 48;  // CTRL[48]: infinity and NaN are kept
+constexpr uint64_t kCtrlCastWraps = 1ull << 59;  // conversions to integers drop the high bits
 enum class DeqKind : uint64_t { None, Half, Value, Tensor };
 
 void setCtrl(uint64_t bit, bool on);
+int64_t ctrlBits(int first, int last);
+void setCtrlBits(int first, int last, int64_t value);
 void setVectorMask(uint64_t low, uint64_t high);
 void setMaskMode(bool counter);
 
@@ -65,6 +67,28 @@ template <SaturationMode mode>
 bool GetSaturationFlag(Loc loc = Loc::current()) {
   ascsim::Api api("GetSaturationFlag", loc);
   return mode == SaturationMode::FLOAT ? ascsim::saturatesFloat() : ascsim::saturatesCast();
+}
+
+template <int8_t startBit, int8_t endBit>
+void SetCtrlSpr(int64_t value, Loc loc = Loc::current()) {
+  static_assert(startBit >= 0 && startBit <= endBit && endBit < 64,
+                "bits of CTRL are 0 to 63, the first one first");
+  ascsim::Api api("SetCtrlSpr", loc);
+  ascsim::setCtrlBits(startBit, endBit, value);
+}
+template <int8_t startBit, int8_t endBit>
+int64_t GetCtrlSpr(Loc loc = Loc::current()) {
+  static_assert(startBit >= 0 && startBit <= endBit && endBit < 64,
+                "bits of CTRL are 0 to 63, the first one first");
+  ascsim::Api api("GetCtrlSpr", loc);
+  return ascsim::ctrlBits(startBit, endBit);
+}
+template <int8_t startBit, int8_t endBit>
+void ResetCtrlSpr(Loc loc = Loc::current()) {
+  static_assert(startBit >= 0 && startBit <= endBit && endBit < 64,
+                "bits of CTRL are 0 to 63, the first one first");
+  ascsim::Api api("ResetCtrlSpr", loc);
+  ascsim::setCtrlBits(startBit, endBit, 0);
 }
 
 }  // namespace AscendC

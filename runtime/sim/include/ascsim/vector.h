@@ -6,4 +6,5 @@
 #include "ascsim/vec_compound.h"
 #include "ascsim/vec_ctrl.h"
 #include "ascsim/vec_fill.h"
+#include "ascsim/vec_interpolate.h"
 #include "ascsim/vec_operators.h"
