@@ -370,7 +370,7 @@ def test_arguments_that_do_not_fit() -> None:
         k(x, x, bytes(4))
     with pytest.raises(XCompileError, match="contiguous"):
         k(np.zeros((4, 4), np.float32)[:, 1], x, bytes(8))
-    with pytest.raises(XCompileError, match=r"no kernel 'nope'; the source has: scale"):
+    with pytest.raises(XCompileError, match=r"no kernel 'nope'; the source has: list, scale"):
         sim.load(KERNELS, "nope", **OPTIONS)
     with pytest.raises(XCompileError, match="which kernel"):
         sim.load(KERNELS, **OPTIONS)

@@ -480,7 +480,7 @@ aclError aclrtMallocHost(void** p, size_t size) {
     return refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMallocHost", "no memory for %zu bytes",
                   size);
   }
-  fillUnwritten(block, size);
+  std::memset(block, 0, size);  // fresh pages of the operating system
   memory().host[static_cast<char*>(block)] = size;
   memory().freed.erase(block);
   *p = block;

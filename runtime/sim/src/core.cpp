@@ -200,6 +200,19 @@ void report(Check rule, const char* format, ...) {
   va_end(args);
 }
 
+void warn(Check rule, const char* format, ...) {
+  if (!checking(rule) || g_core == nullptr) return;
+  va_list args;
+  va_start(args, format);
+  const std::string text = formatText(format, args);
+  va_end(args);
+  const std::string where = std::string(g_core->loc.file) + ":" + std::to_string(g_core->loc.line);
+  if (!g_seen.insert("warning" + where + text).second) return;
+  std::fprintf(stderr, "[ascsim] %s: warning [%s] %s: %s (kernel %s, core %s)\n", where.c_str(),
+               checkName(rule), g_core->api, text.c_str(), g_run->info.name,
+               coreName(*g_core).c_str());
+}
+
 void fail(Check rule, const char* format, ...) {
   va_list args;
   va_start(args, format);
@@ -263,9 +276,12 @@ EventPipes eventPipes(AscendC::HardEvent e) {
 uint32_t memSize(Mem mem) {
   const Chip& c = *options().chip;
   // The memory itself: the framework's 256 bytes at its end bound what TPipe hands out, not tensors
-  // that name an address.
+  // that name an address. In UB they are taken from mixed kernels only.
   const uint32_t l1 = (c.l1 + 1023) / 1024 * 1024;
-  const uint32_t sizes[] = {0, c.ub, l1, c.l0a, c.l0b, c.l0c, c.bt, c.fb};
+  const bool mixed = g_run != nullptr && (g_run->launch.kind == KernelKind::Mix11 ||
+                                          g_run->launch.kind == KernelKind::Mix12);
+  const uint32_t ub = mixed ? c.ub : (c.ub + 1023) / 1024 * 1024;
+  const uint32_t sizes[] = {0, ub, l1, c.l0a, c.l0b, c.l0c, c.bt, c.fb};
   return sizes[static_cast<int>(mem)];
 }
 
@@ -639,6 +655,8 @@ int runKernel(const KernelInfo& info, const LaunchOptions& o, const std::functio
       c->aic = v < 0;
       c->block = static_cast<int>(b);
       c->subBlock = std::max(v, 0);
+      // CTRL[48]: half results overflow to infinity, as the runtime sets it for these chips.
+      c->sprs[0] = 1ull << 48;
       run.cores.push_back(std::move(c));
     }
   }

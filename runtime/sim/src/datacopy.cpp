@@ -293,6 +293,22 @@ void readUnused(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_
   }
 }
 
+namespace {
+// A plain copy: what nobody wrote may travel along as padding, and stays unwritten.
+void carryRuns(Instr& i, const Place& dst, const Place& src, Runs r) {
+  const int64_t bytes = static_cast<int64_t>(r.bytes);
+  if (r.srcStep == bytes && r.dstStep == bytes) {
+    r.bytes *= r.count;
+    r.count = 1;
+  }
+  for (uint64_t k = 0; k < r.count; ++k) {
+    const int64_t n = static_cast<int64_t>(k);
+    i.move(src, static_cast<uint64_t>(n * r.srcStep), dst, static_cast<uint64_t>(n * r.dstStep), r.bytes);
+    std::memmove(hostPtr(dst) + n * r.dstStep, hostPtr(src) + n * r.srcStep, r.bytes);
+  }
+}
+}  // namespace
+
 void gmEvent(Instr& i, const Place& gm, uint64_t span, bool write) {
   i.event.gmAddress = gm.address;
   i.event.gmSpan = span;
@@ -372,6 +388,7 @@ void copyRuns(const Place& dst, const Place& src, const Runs& r, DType type, uin
   checkPlaces(i, dst, src, gmAlign);
   fillEvent(i, route, dst, src, r, type);
   const bool blocks = dst.mem == Mem::BT || dst.mem == Mem::FB;  // rounded up to 64 or 128 bytes
+  if (!blocks && (dst.mem != Mem::GM || core().atomicOp == 0)) return carryRuns(i, dst, src, r);
   if (blocks)
     readUnused(i, src, r.count, r.bytes, r.srcStep);
   else
@@ -564,6 +581,7 @@ void copyPadOut(const Place& dst, const Place& src, const ExtParams& p, DType ty
                             static_cast<int64_t>(p.srcStride) * 32;
   r.dstStep = static_cast<int64_t>(p.blockLen) + static_cast<int64_t>(p.dstStride);
   fillEvent(i, route, dst, src, r, type);
+  if (core().atomicOp == 0) return carryRuns(i, dst, src, r);
   declareRuns(i, src, r.count, r.bytes, r.srcStep, false);
   gmWriteRuns(i, dst, hostPtr(src), r);
 }

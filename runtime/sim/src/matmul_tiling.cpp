@@ -162,7 +162,7 @@ MatmulApiTilingBase::Limits MatmulApiTilingBase::limits() const {
   return l;
 }
 
-// Which part of M, N and K a core takes. Good cuts load few bytes per multiplication; among equals
+// Which part of M, N and K a core takes. Good cuts load few bytes; among equals
 // the more even ones, then those that keep the cores off each other's rows and columns.
 bool MatmulApiTilingBase::cutCores() {
   result_.singleCoreM = singleM_ > 0 ? singleM_ : m_;
@@ -194,11 +194,13 @@ bool MatmulApiTilingBase::cutCores() {
     for (int32_t nd = 1; nd * md <= dim_; ++nd)
       for (int32_t kd = 1; kd * nd * md <= dim_; ++kd) {
         if (kd > 1 && !splitK_) break;
+        // A matrix that the program keeps in L1 is there as a whole.
+        if ((a_.pos == TPosition::TSCM && md > 1) || (b_.pos == TPosition::TSCM && nd > 1)) continue;
         // A side of one base block stays whole if the other one gives every core at least 128.
-        if (!splitK_ && m_ <= 128 && n_ >= 128 * dim_ && (md != 1 || nd != dim_)) continue;
-        if (!splitK_ && n_ <= 256 && m_ >= 128 * dim_ && m_ > 128 && (nd != 1 || md != dim_)) continue;
+        if (!large && !splitK_ && m_ <= 128 && n_ >= 128 * dim_ && (md != 1 || nd != dim_)) continue;
+        if (!large && !splitK_ && n_ <= 256 && m_ >= 128 * dim_ && m_ > 128 && (nd != 1 || md != dim_)) continue;
         // A large product keeps every core busy; a small one may do with fewer.
-        if (large && !splitK_ && md * nd != dim_) continue;
+        if (large && !splitK_ && md * nd != dim_ && a_.pos != TPosition::TSCM && b_.pos != TPosition::TSCM) continue;
         Cut c{md == 1 ? m_ : alignUp(ceilDiv(m_, md), unitM), nd == 1 ? n_ : alignUp(ceilDiv(n_, nd), unitN),
               kd == 1 ? k_ : alignUp(ceilDiv(k_, kd), unitK), 0, 0, 0, 0};
         if ((maxM_ > 0 && c.m > maxM_) || (maxN_ > 0 && c.n > maxN_) || (splitK_ && maxK_ > 0 && c.k > maxK_)) continue;
@@ -212,13 +214,14 @@ bool MatmulApiTilingBase::cutCores() {
         if (c.cores > dim_) continue;
         const double m = c.m, n = c.n;
         double bytesA = m * std::ceil(n / baseN) * bits(a_.dataType), bytesB = n * std::ceil(m / baseM) * bits(b_.dataType);
-        // Short rows in global memory cost more than their bytes.
-        auto rows = [](int32_t part, int32_t all, int width) { return part < all && part * width / 8 % 256 != 0 ? 2.0 : 1.0; };
+        // Cuts that lose the alignment of the rows in global memory cost more than their bytes.
+        auto rows = [](int32_t part, int32_t all, int width) {
+          return part < all && part * width / 8 % 512 != 0 && all * width / 8 % 512 == 0 ? 2.0 : 1.0;
+        };
         if (a_.isTrans) bytesA *= rows(c.m, m_, bits(a_.dataType));
         if (!b_.isTrans) bytesB *= rows(c.n, n_, bits(b_.dataType));
         c.work = alignUp(c.m, 16) * static_cast<double>(alignUp(c.n, 16)) * c.k;
         c.load = (bytesA + bytesB) * c.k + (kParts > 1 ? m * n * 32 * 2 : 0);
-        if (large) c.load /= c.work;  // per multiplication
         c.spread = static_cast<double>(mParts) * baseM + static_cast<double>(nParts) * baseN;
         cuts.push_back(c);
       }

@@ -122,6 +122,7 @@ uint32_t dstStride(const ReduceArgs& a) { return static_cast<uint32_t>(a.dstRepS
 void begin(Instr& i, const ReduceArgs& a, const Operand& src, const Lanes& l, uint32_t dstAlign) {
   i.event.repeats = l.repeats;
   i.event.dtype = a.dtype;
+  i.event.vdst.address = static_cast<uint32_t>(a.dst.address);
   describe(i.event.vsrc0, src);
   alignOperand(i, src, "the source");
   i.align(a.dst, dstAlign, "the destination");

@@ -50,6 +50,8 @@ struct KernelAbort {
 
 // Reports an error at the running core's current API call; the run goes on.
 [[gnu::format(printf, 2, 3)]] void report(Check rule, const char* format, ...);
+// Prints what is no error on the device but probably a mistake; does not count.
+[[gnu::format(printf, 2, 3)]] void warn(Check rule, const char* format, ...);
 // Reports and stops the kernel.
 [[noreturn, gnu::format(printf, 2, 3)]] void fail(Check rule, const char* format, ...);
 
@@ -214,6 +216,7 @@ class Instr {
     Pipe pipe_;
     uint64_t epoch_ = 0;
     bool atomic_ = false;
+    const uint8_t* incoming_ = nullptr;  // move(): the bytes about to be written
 };
 
 // ---------------------------------------------------------------------------- synchronisation

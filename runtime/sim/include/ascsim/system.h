@@ -2,6 +2,7 @@
 #pragma once
 #include <cassert>
 #include <cstdio>
+#include <cstring>
 
 #include "ascsim/sync.h"
 #include "ascsim/traits.h"
@@ -14,7 +15,6 @@ void groupBarrier(uint64_t key, int members);
 uint64_t signalKey(uint64_t address, int64_t index, int64_t event);
 // The workspace is large enough and zero where the documentation wants zeros.
 void checkSyncWorkspace(const Place& gm, uint64_t gmBytes, const Place& ub, uint64_t ubBytes, bool zeroed);
-uint64_t simCycleEstimate();
 void dumpTensor(const Place& place, DType type, uint32_t elementBytes, const char* position, uint32_t desc, uint32_t elements,
                 const AscendC::ShapeInfo* shape);
 void assertionFailed(const char* text, const char* file, int line);
@@ -197,7 +197,7 @@ void DumpAccChkPoint(const GlobalTensor<T>& t, uint32_t index, uint32_t countOff
 {
     DumpTensor(t[countOff], index, dumpSize, loc);
 }
-inline int64_t GetSystemCycle() { return static_cast<int64_t>(ascsim::simCycleEstimate()); }
+inline int64_t GetSystemCycle() { return static_cast<int64_t>(ascsim::simSystemCycle()); }
 inline int64_t GetProgramCounter() { return static_cast<int64_t>(ascsim::core().counter[0]); }
 inline void PrintTimeStamp(uint32_t id)
 {
@@ -331,6 +331,43 @@ class ListTensorDesc {
 
 }  // namespace AscendC
 
+// The device's scalar min and max, without a namespace. Not templates: std:: ones stay usable.
+#define ASCSIM_MIN_MAX(T)                                  \
+    inline constexpr T min(T a, T b) { return b < a ? b : a; } \
+    inline constexpr T max(T a, T b) { return a < b ? b : a; }
+ASCSIM_MIN_MAX(int32_t)
+ASCSIM_MIN_MAX(uint32_t)
+ASCSIM_MIN_MAX(int64_t)
+ASCSIM_MIN_MAX(uint64_t)
+ASCSIM_MIN_MAX(float)
+#undef ASCSIM_MIN_MAX
+
+// Of the secure C library, which the vendor's package brings along.
+inline int memcpy_s(void* to, size_t room, const void* from, size_t bytes)
+{
+    if (to == nullptr || from == nullptr || bytes > room) return 34;  // ERANGE
+    std::memcpy(to, from, bytes);
+    return 0;
+}
+inline int memset_s(void* to, size_t room, int value, size_t bytes)
+{
+    if (to == nullptr || bytes > room) return 34;
+    std::memset(to, value, bytes);
+    return 0;
+}
+
+namespace AscendC {
+using ::TEventID;
+enum class LogLevel : uint8_t { KERNEL_DEBUG = 0, KERNEL_INFO = 1, KERNEL_WARN = 2, KERNEL_ERROR = 3 };
+}  // namespace AscendC
+#define KERNEL_LOG(level, ...)                                                  \
+    do {                                                                        \
+        if (::AscendC::LogLevel::level >= ::AscendC::LogLevel::KERNEL_WARN) {   \
+            AscendC::printf(__VA_ARGS__);                                       \
+            std::printf("\n");                                                  \
+        }                                                                       \
+    } while (0)
+
 // assert(expr) and assert(expr, "format", ...), in kernels and on the host.
 namespace ascsim {
 template <class... Args>
@@ -347,6 +384,9 @@ void checkAssertion(bool holds, const char* text, const char* file, int line, co
 #define assert(...) ::ascsim::checkAssertion(bool(ASCSIM_FIRST_(__VA_ARGS__, 0)), ASCSIM_TEXT_(__VA_ARGS__, 0), __FILE__, __LINE__ ASCSIM_REST_(__VA_ARGS__))
 #define ASCSIM_REST_(first, ...) __VA_OPT__(, ) __VA_ARGS__
 #define ascendc_assert(...) assert(__VA_ARGS__)
+#ifndef ASSERT
+#define ASSERT(...) assert(__VA_ARGS__)
+#endif
 #define ASCENDC_ASSERT(cond, behavior)                                                             \
     do {                                                                                           \
         if (!(cond)) {                                                                             \

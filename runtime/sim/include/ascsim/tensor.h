@@ -66,6 +66,11 @@ T scalarRead(const Place& p, uint64_t index)
     // A core that reads the same word again may be waiting for another core to write it.
     if (p.mem == Mem::GM) yieldIfPolling(p.address + index * sizeof(T));
     Instr i(Pipe::S, p.mem == Mem::GM ? "scalar_load_gm" : "scalar_load");
+    if (p.mem == Mem::GM) {
+        i.event.src = Mem::GM;
+        i.event.gmAddress = p.address + index * sizeof(T);
+        i.event.bytes = sizeof(T);
+    }
     i.read(p, index * sizeof(T), sizeof(T));
     T v;
     __builtin_memcpy(&v, core().ptr(p.mem, p.address + index * sizeof(T)), sizeof(T));
@@ -76,6 +81,11 @@ template <class T>
 void scalarWrite(const Place& p, uint64_t index, T v)
 {
     Instr i(Pipe::S, p.mem == Mem::GM ? "scalar_store_gm" : "scalar_store");
+    if (p.mem == Mem::GM) {
+        i.event.dst = Mem::GM;
+        i.event.gmAddress = p.address + index * sizeof(T);
+        i.event.bytes = sizeof(T);
+    }
     i.write(p, index * sizeof(T), sizeof(T));
     __builtin_memcpy(core().ptr(p.mem, p.address + index * sizeof(T)), &v, sizeof(T));
 }

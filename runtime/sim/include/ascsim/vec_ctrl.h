@@ -92,3 +92,14 @@ void ResetCtrlSpr(Loc loc = Loc::current()) {
 }
 
 }  // namespace AscendC
+
+namespace AscendC {
+struct AscendCUtils {
+    // 1: half results overflow to infinity; 0: they are clamped.
+    static void SetOverflow(uint64_t mode, Loc loc = Loc::current())
+    {
+        ascsim::Api api("SetOverflow", loc);
+        ascsim::setCtrl(ascsim::kCtrlInfNan, mode == 1);
+    }
+};
+}  // namespace AscendC
