@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -421,17 +422,18 @@ def xcompile(*args: object, cwd: Path) -> subprocess.CompletedProcess:
     return run(sys.executable, "-m", "xcompile", *args, cwd=cwd)
 
 
-def test_separate_compilation_and_defines(tmp_path: Path) -> None:
-    (tmp_path / "inc").mkdir()
-    (tmp_path / "inc" / "n.h").write_text("constexpr int N = START + 1;\n")
-    (tmp_path / "k.asc").write_text(
+def write_count(folder: Path) -> None:
+    """A kernel in k.asc with a header of its own, and a main that launches it by name."""
+    (folder / "inc").mkdir()
+    (folder / "inc" / "n.h").write_text("constexpr int N = START + 1;\n")
+    (folder / "k.asc").write_text(
         '#include "kernel_operator.h"\n#include "n.h"\n'
         'extern "C" __global__ __vector__ void count(GM_ADDR x, int32_t by) {\n'
         "  AscendC::GlobalTensor<int32_t> t;\n"
         "  t.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(x), 1);\n"
         "  t.SetValue(0, N + by);\n}\n"
     )
-    (tmp_path / "main.cpp").write_text(
+    (folder / "main.cpp").write_text(
         '#include <cstdio>\n#include "acl/acl.h"\n#include "aclrtlaunch_count.h"\n'
         "int main() {\n  aclrtSetDevice(0);\n  void* x = nullptr;\n  int32_t y = 0;\n"
         "  aclrtMalloc(&x, 4, ACL_MEM_MALLOC_HUGE_FIRST);\n"
@@ -439,12 +441,47 @@ def test_separate_compilation_and_defines(tmp_path: Path) -> None:
         "  aclrtMemcpy(&y, 4, x, 4, ACL_MEMCPY_DEVICE_TO_HOST);\n  aclrtFree(x);\n"
         '  std::printf("%d\\n", y);\n}\n'
     )
+
+
+def test_separate_compilation_and_defines(tmp_path: Path) -> None:
+    write_count(tmp_path)
     done = xcompile("simcc", "-c", "k.asc", "-Iinc", "-DSTART=30", "-o", "k.o", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = xcompile("simcc", "k.o", "main.cpp", "-o", "prog", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = run("./prog", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "36\n", "")
+
+
+@pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("make")), reason="no cmake")
+def test_cmake_project(tmp_path: Path) -> None:
+    write_count(tmp_path)
+    main = tmp_path / "main.cpp"  # compiled by g++ itself: no generated header
+    text = main.read_text().replace('#include "aclrtlaunch_count.h"\n', "")
+    text = text.replace("ACLRT_LAUNCH_KERNEL(count)", "launch_count")
+    main.write_text("void launch_count(uint32_t, void*, void*, int32_t);\n" + text)
+    main.write_text("#include <cstdint>\n" + main.read_text())
+    with (tmp_path / "k.asc").open("a") as f:
+        f.write(
+            "void launch_count(uint32_t blocks, void* stream, void* x, int32_t by) {\n"
+            "  count<<<blocks, nullptr, stream>>>(reinterpret_cast<uint8_t*>(x), by);\n}\n"
+        )
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nfind_package(ASC REQUIRED)\n"
+        "project(count LANGUAGES ASC CXX)\nadd_executable(prog k.asc main.cpp)\n"
+        "target_include_directories(prog PRIVATE inc)\n"
+        "target_compile_definitions(prog PRIVATE START=1)\n"
+        "target_link_libraries(prog PRIVATE tiling_api m dl)\n"
+    )
+    simcc_command = f"{sys.executable} -m xcompile simcc"
+    home = xcompile("simcc", "--home", cwd=tmp_path).stdout.strip()
+    env = {"XC_SIMCC": simcc_command, "ASC_DIR": f"{home}/cmake"}
+    done = run("cmake", "-S", ".", "-B", "build", cwd=tmp_path, **env)
+    assert done.returncode == 0, done.stderr
+    done = run("cmake", "--build", "build", cwd=tmp_path, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("build/prog", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
 def test_driver_errors(tmp_path: Path) -> None:

@@ -472,7 +472,6 @@ MISTAKES = {
     2: "bounds: writes bytes [0x1fc00, 0x20400) of L0C",
     3: "race: data race on L0A",
     4: "init: multiplies by bytes of the left matrix that nobody wrote",
-    5: "race: accumulates on the result of the Mmad before it",
     7: "flag: unitFlag: the result at 0x0 of L0C was finished",
     8: "race: data race on L0C",
     9: "param: nSize is 20; expected a multiple of 16",

@@ -242,7 +242,7 @@ def test_atomics(dtype: str, op: int, n: int, pad: int):
 
 
 def test_atomics_and_plain_writes_race():
-    x, y = np.ones(64, np.float32), np.zeros(64, np.float32)
+    x, y = np.ones(64, np.float32), np.full(64, 5, np.float32)
     assert any("race between cores" in e for e in errors("mixed_writes", x, y, 64, blocks=2))
 
 

@@ -1,4 +1,4 @@
-"""The Matmul object and its tiling against numpy: types, formats, batches, mixed kernels, refusals."""
+"""The Matmul object and its tiling against numpy: types, formats, batches, mixed kernels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ import pytest
 from xcompile import sim
 
 SOURCE = Path(__file__).parent / "kernels" / "matmul.asc"
-FIELDS = """usedCoreNum M N Ka Kb singleCoreM singleCoreN singleCoreK baseM baseN baseK depthA1 depthB1
-stepM stepN isBias transLength iterateOrder shareMode shareL1Size shareL0CSize shareUbSize batchM batchN
+NAMES = """
+usedCoreNum M N Ka Kb singleCoreM singleCoreN singleCoreK baseM baseN baseK depthA1 depthB1 stepM
+stepN isBias transLength iterateOrder shareMode shareL1Size shareL0CSize shareUbSize batchM batchN
 singleBatchM singleBatchN stepKa stepKb depthAL1CacheUB depthBL1CacheUB dbL0A dbL0B dbL0C
-ALayoutInfoB ALayoutInfoS ALayoutInfoN ALayoutInfoG ALayoutInfoD
-BLayoutInfoB BLayoutInfoS BLayoutInfoN BLayoutInfoG BLayoutInfoD
-CLayoutInfoB CLayoutInfoS1 CLayoutInfoN CLayoutInfoG CLayoutInfoS2 BatchNum mxTypePara""".split()
+ALayoutInfoB ALayoutInfoS ALayoutInfoN ALayoutInfoG ALayoutInfoD BLayoutInfoB BLayoutInfoS
+BLayoutInfoN BLayoutInfoG BLayoutInfoD CLayoutInfoB CLayoutInfoS1 CLayoutInfoN CLayoutInfoG
+CLayoutInfoS2 BatchNum mxTypePara
+"""
+FIELDS = NAMES.split()
+F16 = np.float16
 # C name -> numpy, matmul_tiling::DataType
 TYPES = {
     "half": (np.float16, 1),
@@ -140,7 +144,13 @@ def values(dtype: str, shape: tuple[int, ...], *seed: int) -> np.ndarray:
     return rng(*seed).integers(-7, 8, shape).astype(np.float64)
 
 
-SHAPES = [(128, 128, 128, 1), (33, 50, 70, 1), (200, 330, 96, 3), (16, 700, 48, 5), (300, 40, 520, 4)]
+SHAPES = [
+    (128, 128, 128, 1),
+    (33, 50, 70, 1),
+    (200, 330, 96, 3),
+    (16, 700, 48, 5),
+    (300, 40, 520, 4),
+]
 
 
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda p: "-".join(map(str, p)))
@@ -204,7 +214,7 @@ def test_quantised_results(types: tuple[str, str]):
 
     def want(bits: np.ndarray, offset: Any) -> np.ndarray:
         v = exact.astype(np.float32) * bits.astype(np.uint32).view(np.float32)
-        return v.astype(np.float16) if c == "half" else np.clip(np.rint(v) + offset, -128, 127)
+        return v.astype(F16) if c == "half" else np.clip(np.rint(v) + offset, -128, 127)
 
     got = np.empty((m, n), TYPES[c][0])
     args = store(t, x), store(t, y), store(b, z)
@@ -223,7 +233,7 @@ def test_atomic_add_over_split_k():
     got = np.ones((m, n), np.float32)
     for seed in range(3):
         run = kernel(whole("half", "float", "float", 0, 0), seed=seed)
-        run(x.astype(np.float16), y.astype(np.float16), None, got, None, packed(how), 1, 0, 0, blocks=5)
+        run(x.astype(F16), y.astype(F16), None, got, None, packed(how), 1, 0, 0, blocks=5)
     assert (got == 1 + 3 * (x @ y)).all()
 
 
@@ -231,9 +241,13 @@ def test_atomic_add_over_split_k():
 def test_fractal_result(width: int):
     m, n, k = 64, 160, 48
     x, y = values("half", (m, k), 10), values("half", (k, n), 11)
-    name = whole("half", "float", "float", 0, 0, "CFG_NORM" if width == 16 else "kSplit", "CubeFormat::NZ")
+    name = whole(
+        "half", "float", "float", 0, 0, "CFG_NORM" if width == 16 else "kSplit", "CubeFormat::NZ"
+    )
     got = np.empty((n // width, m, width), np.float32)
-    kernel(name)(x.astype(np.float16), y.astype(np.float16), None, sim.Out(got), None, packed(tiling(m, n, k)), 0, 0, 0)
+    kernel(name)(
+        x.astype(F16), y.astype(F16), None, sim.Out(got), None, packed(tiling(m, n, k)), 0, 0, 0
+    )
     assert (got.transpose(1, 0, 2).reshape(m, n) == x @ y).all()
 
 
@@ -250,7 +264,7 @@ def test_tiles_of_fractal_inputs(order: int):
     for step in (1, 2):
         got = np.empty((m, n), np.float32)
         kernel("nz_tiles")(
-            nz(x.astype(np.float16)), nz(y.T.astype(np.float16)), sim.Out(got),
+            nz(x.astype(F16)), nz(y.T.astype(F16)), sim.Out(got),
             packed(how, iterateOrder=order, stepM=step, stepN=step),
         )  # fmt: skip
         assert (got == x @ y).all()
@@ -261,7 +275,7 @@ def test_scalar_matrix_and_sum_over_calls():
     x, y = values("half", (m, k), 14), values("half", (k, n), 15)
     how = packed(tiling(m, n, k, fix=(64, 112)))
     sums, c = np.empty(n, np.float32), np.empty((m, n), np.float32)
-    kernel("scalar_and_partial")(x.astype(np.float16), y.astype(np.float16), sim.Out(sums), sim.Out(c), how)
+    kernel("scalar_and_partial")(x.astype(F16), y.astype(F16), sim.Out(sums), sim.Out(c), how)
     assert (sums == y.sum(0)).all() and (c == x @ y).all()
 
 
@@ -269,7 +283,7 @@ def test_upper_triangle():
     m = n = 128
     x, y = values("half", (m, 64), 16), values("half", (64, n), 17)
     got = np.full((m, n), 5, np.float32)
-    kernel("upper")(x.astype(np.float16), y.astype(np.float16), got, packed(tiling(m, n, 64, fix=(32, 32))))
+    kernel("upper")(x.astype(F16), y.astype(F16), got, packed(tiling(m, n, 64, fix=(32, 32))))
     block = np.arange(m) // 32
     assert (got == np.where(block[:, None] > block, 5, x @ y)).all()
 
@@ -277,7 +291,7 @@ def test_upper_triangle():
 def test_constant_tiling():
     x, y = values("half", (64, 128), 18), values("half", (128, 96), 19)
     got = np.empty((64, 96), np.float32)
-    kernel("constant")(x.astype(np.float16), y.astype(np.float16), sim.Out(got))
+    kernel("constant")(x.astype(F16), y.astype(F16), sim.Out(got))
     assert (got == x @ y).all()
 
 
@@ -287,7 +301,7 @@ def mixed(mode: int, **options: Any) -> tuple[np.ndarray, np.ndarray, Any]:
     how = tiling(m, n, k, dim=4, fix=(64, 64), single=(128, 128, k))
     got, work = np.empty((m, n), np.float32), np.zeros((m, n), np.float32)
     run = kernel("mixed", **options)
-    r = run(x.astype(np.float16), y.astype(np.float16), sim.Out(got), work, packed(how), mode, blocks=2)
+    r = run(x.astype(F16), y.astype(F16), sim.Out(got), work, packed(how), mode, blocks=2)
     return got, x @ y + 1, r
 
 
@@ -308,7 +322,7 @@ def test_inputs_in_ub_and_l1():
     x, y = values("half", (m, k), 22), values("half", (k, n), 23)
     how = packed(tiling(m, n, k, dim=2, single=(32, 96, k)))
     got = np.empty((m, n), np.float32)
-    kernel("local_inputs")(x.astype(np.float16), nz(y.astype(np.float16)), sim.Out(got), how, blocks=1)
+    kernel("local_inputs")(x.astype(F16), nz(y.astype(F16)), sim.Out(got), how, blocks=1)
     assert (got == (x + 1) @ y).all()
 
 
@@ -320,12 +334,16 @@ def test_batches_of_heads(groups: tuple[int, int]):
     z = values("float", (heads * g, s2), 26)
     how = tiling(s1, s2, d, bias="float", trans=(0, 1))
     layouts = dict(
-        zip(FIELDS[33:48], [1, s1, heads, ga, d, 1, s2, heads, gb, d, 1, s1, heads, g, s2], strict=True),
+        zip(
+            FIELDS[33:48],
+            [1, s1, heads, ga, d, 1, s2, heads, gb, d, 1, s1, heads, g, s2],
+            strict=True,
+        ),
         BatchNum=heads * g,
     )
     got = np.empty((heads * g, s1, s2), np.float32)
     kernel("batches")(
-        x.astype(np.float16), y.astype(np.float16), z.astype(np.float32), sim.Out(got),
+        x.astype(F16), y.astype(F16), z.astype(np.float32), sim.Out(got),
         packed(how, **layouts), heads * ga, heads * gb,
     )  # fmt: skip
     xb, yb = np.broadcast_to(x, (1, s1, heads, g, d)), np.broadcast_to(y, (1, s2, heads, g, d))
@@ -336,14 +354,16 @@ def test_batches_of_heads(groups: tuple[int, int]):
 def test_plain_batches():
     x, y = values("half", (6, 40, 64), 27), values("half", (3, 64, 72), 28)
     got = np.empty((6, 40, 72), np.float32)
-    kernel("plain_batches")(x.astype(np.float16), y.astype(np.float16), sim.Out(got), packed(tiling(40, 72, 64)), 6, 3)
+    kernel("plain_batches")(
+        x.astype(F16), y.astype(F16), sim.Out(got), packed(tiling(40, 72, 64)), 6, 3
+    )
     assert (got == x @ y.repeat(2, 0)).all()
 
 
 def test_shared_product_is_computed_once():
     x, y = values("half", (64, 64), 29), values("half", (64, 64), 30)
     got = np.zeros((64, 64), np.float32)
-    kernel("shared")(x.astype(np.float16), y.astype(np.float16), got, packed(tiling(64, 64, 64)))
+    kernel("shared")(x.astype(F16), y.astype(F16), got, packed(tiling(64, 64, 64)))
     assert (got == x @ y).all()
 
 
@@ -378,7 +398,11 @@ def test_tilings_are_legal():
         assert a * h["dbL0A"] <= 65536 and b * h["dbL0B"] <= 65536
         assert h["baseM"] * h["baseN"] * 4 * h["dbL0C"] <= 131072
         assert h["depthA1"] * a + h["depthB1"] * b + bool(bias) * h["baseN"] * 4 <= 512 * 1024 - 256
-        assert h["depthA1"] % (h["stepM"] * h["stepKa"]) == 0 == h["depthB1"] % (h["stepN"] * h["stepKb"])
+        assert (
+            h["depthA1"] % (h["stepM"] * h["stepKa"])
+            == 0
+            == h["depthB1"] % (h["stepN"] * h["stepKb"])
+        )
 
 
 def test_tilings_follow_what_was_asked():
@@ -400,9 +424,23 @@ def test_tilings_follow_what_was_asked():
 def test_speed():
     x, y = values("half", (1024, 1024), 32), values("half", (1024, 1024), 33)
     how = tiling(1024, 1024, 1024, dim=8)
-    run, got = kernel(whole("half", "float", "float", 0, 0, "CFG_MDL")), np.empty((1024, 1024), np.float32)
+    run, got = (
+        kernel(whole("half", "float", "float", 0, 0, "CFG_MDL")),
+        np.empty((1024, 1024), np.float32),
+    )
     begin = time.time()
-    r = run(x.astype(np.float16), y.astype(np.float16), None, sim.Out(got), None, packed(how), 0, 0, 0, blocks=how["usedCoreNum"])
+    r = run(
+        x.astype(F16),
+        y.astype(F16),
+        None,
+        sim.Out(got),
+        None,
+        packed(how),
+        0,
+        0,
+        0,
+        blocks=how["usedCoreNum"],
+    )
     assert time.time() - begin < 20
     assert (got == x @ y).all()
     # 2^30 products at 4096 per cycle and core take at least 32768 cycles on 8 cores.

@@ -12,7 +12,7 @@ endif()
 if(CMAKE_ASC_ARCHITECTURES)
   set(ascsim_arch "--npu-arch=${CMAKE_ASC_ARCHITECTURES}")
 endif()
-set(ascsim_compiler "<CMAKE_ASC_COMPILER> ${CMAKE_ASC_COMPILER_ARG1}")
+set(ascsim_compiler "<CMAKE_ASC_COMPILER>")
 set(CMAKE_ASC_COMPILE_OBJECT
     "${ascsim_compiler} ${ascsim_arch} <DEFINES> <INCLUDES> <FLAGS> -o <OBJECT> -c <SOURCE>")
 set(CMAKE_ASC_LINK_EXECUTABLE

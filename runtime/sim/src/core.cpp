@@ -326,9 +326,10 @@ Pipe producerPipe(AscendC::TPosition position) {
     case P::A2:
     case P::B2:
     case P::C2:
+      return Pipe::MTE1;
     case P::C2PIPE2GM:
     case P::C2PIPE2LOCAL:
-      return Pipe::MTE1;
+      return Pipe::FIX;
     case P::CO1:
       return Pipe::M;
     case P::CO2:

@@ -312,21 +312,6 @@ void unitFlagAfter(const Place& c, const Shape& s, uint8_t flag) {
   signal(Pipe::M, st.unitWritten, st.unitWrittenToken);
 }
 
-// Small products need PipeBarrier<PIPE_M> before the next one accumulates on them.
-void checkBarrier(const Place& c, const Shape& s, bool accumulates) {
-  MoveState& st = moveState();
-  const Core& me = core();
-  const int m = static_cast<int>(Pipe::M);
-  const uint64_t end = c.address + s.m1 * s.n1 * 1024;
-  if (accumulates && st.lastSmall && me.clocks[m].own[m] < st.lastClock &&
-      me.clocks[static_cast<int>(Pipe::S)].own[m] < st.lastClock &&
-      c.address < st.lastC.address + st.lastCBytes && st.lastC.address < end)
-    report(kRace,
-           "accumulates on the result of the Mmad before it, which is small ((m / 16) * (n / 16) < "
-           "10): "
-           "put PipeBarrier<PIPE_M>() between the two");
-}
-
 void setCommon(Instr& i, const Place& c, const Place& a, const Place& b, const Shape& s,
                DType type) {
   i.align(c, 1024, "the result");
@@ -443,7 +428,6 @@ void mmad(const Place& c, const Place& a, const Place& b, const Place* bias, con
   }
   const bool fromMatrix = bias != nullptr && !fromRow;
 
-  checkBarrier(c, s, keep);
   unitFlagBefore(c, s, p.unitFlag);
   {
     Instr i(Pipe::M, fromRow                                ? "mad_bias"
@@ -473,11 +457,6 @@ void mmad(const Place& c, const Place& a, const Place& b, const Place* bias, con
     markSpoiled(c, s, bad);
   }
   unitFlagAfter(c, s, p.unitFlag);
-  MoveState& st = moveState();
-  st.lastC = c;
-  st.lastCBytes = s.m1 * s.n1 * 1024;
-  st.lastSmall = (s.m / 16) * (s.n / 16) < 10;
-  st.lastClock = core().counter[static_cast<int>(Pipe::M)];
 }
 
 // B holds half of the rows; the index picks two of every four elements of A.
@@ -511,7 +490,6 @@ void mmadSparse(const Place& c, const Place& a, const Place& b, const MmadArgs& 
   const uint64_t indexEnd = b.address / 4 + half.k1 * s.n1 * 128;
   if (st.sparseIndex.size() < indexEnd)
     fail(kInit, "the index of the right matrix was not loaded; use LoadDataWithSparse for it");
-  checkBarrier(c, s, keep);
   Instr i(Pipe::M, "mad");
   setCommon(i, c, a, b, half, DType::I8);
   Spoiled bad;
@@ -552,10 +530,6 @@ void mmadSparse(const Place& c, const Place& a, const Place& b, const MmadArgs& 
     }
   }
   markSpoiled(c, s, bad);
-  st.lastC = c;
-  st.lastCBytes = s.m1 * s.n1 * 1024;
-  st.lastSmall = (s.m / 16) * (s.n / 16) < 10;
-  st.lastClock = core().counter[static_cast<int>(Pipe::M)];
 }
 
 }  // namespace ascsim

@@ -34,7 +34,8 @@ MatmulApiTilingBase::MatmulApiTilingBase() {
   chip_ = {c.l1, c.l0a, c.l0b, c.l0c, c.bt};
 }
 
-MatmulApiTilingBase::MatmulApiTilingBase(const platform_ascendc::PlatformAscendC& p) : MatmulApiTilingBase() {
+MatmulApiTilingBase::MatmulApiTilingBase(const platform_ascendc::PlatformAscendC& p)
+    : MatmulApiTilingBase() {
   using M = platform_ascendc::CoreMemType;
   chip_.l1 = static_cast<int64_t>(sizeOf(p, M::L1));
   chip_.l0a = static_cast<int64_t>(sizeOf(p, M::L0_A));
@@ -54,18 +55,32 @@ MatmulApiTilingBase::MatmulApiTilingBase(const PlatformInfo& p) : MatmulApiTilin
 
 int MatmulApiTilingBase::bits(DataType t) const {
   switch (t) {
-    case DataType::DT_FLOAT: case DataType::DT_INT32: case DataType::DT_UINT32: return 32;
-    case DataType::DT_FLOAT16: case DataType::DT_BF16: case DataType::DT_BFLOAT16: case DataType::DT_INT16: case DataType::DT_UINT16: return 16;
-    case DataType::DT_INT4: case DataType::DT_FLOAT4_E2M1: case DataType::DT_FLOAT4_E1M2: return 4;
-    default: return 8;
+    case DataType::DT_FLOAT:
+    case DataType::DT_INT32:
+    case DataType::DT_UINT32:
+      return 32;
+    case DataType::DT_FLOAT16:
+    case DataType::DT_BF16:
+    case DataType::DT_BFLOAT16:
+    case DataType::DT_INT16:
+    case DataType::DT_UINT16:
+      return 16;
+    case DataType::DT_INT4:
+    case DataType::DT_FLOAT4_E2M1:
+    case DataType::DT_FLOAT4_E1M2:
+      return 4;
+    default:
+      return 8;
   }
 }
 
-int32_t MatmulApiTilingBase::SetAType(TPosition pos, CubeFormat type, DataType dataType, bool isTrans) {
+int32_t MatmulApiTilingBase::SetAType(TPosition pos, CubeFormat type, DataType dataType,
+                                      bool isTrans) {
   a_ = {pos, type, dataType, isTrans};
   return 0;
 }
-int32_t MatmulApiTilingBase::SetBType(TPosition pos, CubeFormat type, DataType dataType, bool isTrans) {
+int32_t MatmulApiTilingBase::SetBType(TPosition pos, CubeFormat type, DataType dataType,
+                                      bool isTrans) {
   b_ = {pos, type, dataType, isTrans};
   return 0;
 }
@@ -77,32 +92,42 @@ int32_t MatmulApiTilingBase::SetBiasType(TPosition pos, CubeFormat type, DataTyp
   bias_ = {pos, type, dataType, false};
   return 0;
 }
-int32_t MatmulApiTilingBase::SetScaleAType(TPosition, CubeFormat, bool) { return static_cast<int32_t>(refused("SetScaleAType is of the 950")); }
-int32_t MatmulApiTilingBase::SetScaleBType(TPosition, CubeFormat, bool) { return static_cast<int32_t>(refused("SetScaleBType is of the 950")); }
+int32_t MatmulApiTilingBase::SetScaleAType(TPosition, CubeFormat, bool) {
+  return static_cast<int32_t>(refused("SetScaleAType is of the 950"));
+}
+int32_t MatmulApiTilingBase::SetScaleBType(TPosition, CubeFormat, bool) {
+  return static_cast<int32_t>(refused("SetScaleBType is of the 950"));
+}
 int32_t MatmulApiTilingBase::SetDequantType(DequantType) { return 0; }
 int32_t MatmulApiTilingBase::SetShape(int32_t m, int32_t n, int32_t k) {
   m_ = m, n_ = n, k_ = k;
   return 0;
 }
-int32_t MatmulApiTilingBase::SetOrgShape(int32_t m, int32_t n, int32_t k) { return SetOrgShape(m, n, k, k); }
+int32_t MatmulApiTilingBase::SetOrgShape(int32_t m, int32_t n, int32_t k) {
+  return SetOrgShape(m, n, k, k);
+}
 int32_t MatmulApiTilingBase::SetOrgShape(int32_t m, int32_t n, int32_t ka, int32_t kb) {
   if (m <= 0 || n <= 0 || ka <= 0 || kb <= 0) return -1;
   orgM_ = m, orgN_ = n, orgKa_ = ka, orgKb_ = kb;
   return 0;
 }
 int32_t MatmulApiTilingBase::SetALayout(int32_t b, int32_t s, int32_t n, int32_t g, int32_t d) {
-  result_.ALayoutInfoB = b, result_.ALayoutInfoS = s, result_.ALayoutInfoN = n, result_.ALayoutInfoG = g, result_.ALayoutInfoD = d;
+  result_.ALayoutInfoB = b, result_.ALayoutInfoS = s, result_.ALayoutInfoN = n,
+  result_.ALayoutInfoG = g, result_.ALayoutInfoD = d;
   return 0;
 }
 int32_t MatmulApiTilingBase::SetBLayout(int32_t b, int32_t s, int32_t n, int32_t g, int32_t d) {
-  result_.BLayoutInfoB = b, result_.BLayoutInfoS = s, result_.BLayoutInfoN = n, result_.BLayoutInfoG = g, result_.BLayoutInfoD = d;
+  result_.BLayoutInfoB = b, result_.BLayoutInfoS = s, result_.BLayoutInfoN = n,
+  result_.BLayoutInfoG = g, result_.BLayoutInfoD = d;
   return 0;
 }
 int32_t MatmulApiTilingBase::SetCLayout(int32_t b, int32_t s, int32_t n, int32_t g, int32_t d) {
-  result_.CLayoutInfoB = b, result_.CLayoutInfoS1 = s, result_.CLayoutInfoN = n, result_.CLayoutInfoG = g, result_.CLayoutInfoS2 = d;
+  result_.CLayoutInfoB = b, result_.CLayoutInfoS1 = s, result_.CLayoutInfoN = n,
+  result_.CLayoutInfoG = g, result_.CLayoutInfoS2 = d;
   return 0;
 }
-int32_t MatmulApiTilingBase::SetBatchInfoForNormal(int32_t batchA, int32_t batchB, int32_t m, int32_t n, int32_t k) {
+int32_t MatmulApiTilingBase::SetBatchInfoForNormal(int32_t batchA, int32_t batchB, int32_t m,
+                                                   int32_t n, int32_t k) {
   if (batchA <= 0 || batchB <= 0 || m <= 0 || n <= 0 || k <= 0) return -1;
   SetALayout(batchA, m, 1, 1, k);
   SetBLayout(batchB, n, 1, 1, k);
@@ -119,11 +144,13 @@ int32_t MatmulApiTilingBase::EnableBias(bool on) {
 }
 int32_t MatmulApiTilingBase::SetFixSplit(int32_t m, int32_t n, int32_t k) {
   for (const int32_t v : {m, n})
-    if (v != -1 && (v <= 0 || v % 16 != 0)) return static_cast<int32_t>(refused("SetFixSplit takes multiples of 16, or -1"));
+    if (v != -1 && (v <= 0 || v % 16 != 0))
+      return static_cast<int32_t>(refused("SetFixSplit takes multiples of 16, or -1"));
   fixM_ = m, fixN_ = n, fixK_ = k;
   return 0;
 }
-int32_t MatmulApiTilingBase::SetBufferSpace(int32_t l1Size, int32_t l0CSize, int32_t ubSize, int32_t btSize) {
+int32_t MatmulApiTilingBase::SetBufferSpace(int32_t l1Size, int32_t l0CSize, int32_t ubSize,
+                                            int32_t btSize) {
   l1_ = l1Size, l0c_ = l0CSize, ub_ = ubSize, bt_ = btSize;
   return 0;
 }
@@ -132,22 +159,26 @@ int32_t MatmulApiTilingBase::SetTraverse(MatrixTraverse t) {
   return 0;
 }
 int32_t MatmulApiTilingBase::SetMadType(MatrixMadType t) {
-  if (t == MatrixMadType::MXMODE) return static_cast<int32_t>(refused("MatrixMadType::MXMODE is of the 950"));
+  if (t == MatrixMadType::MXMODE)
+    return static_cast<int32_t>(refused("MatrixMadType::MXMODE is of the 950"));
   mad_ = t;
   return 0;
 }
-int32_t MatmulApiTilingBase::SetSplitRange(int32_t maxBaseM, int32_t maxBaseN, int32_t maxBaseK, int32_t minBaseM, int32_t minBaseN, int32_t minBaseK) {
+int32_t MatmulApiTilingBase::SetSplitRange(int32_t maxBaseM, int32_t maxBaseN, int32_t maxBaseK,
+                                           int32_t minBaseM, int32_t minBaseN, int32_t minBaseK) {
   maxBaseM_ = maxBaseM, maxBaseN_ = maxBaseN, maxBaseK_ = maxBaseK;
   minBaseM_ = minBaseM, minBaseN_ = minBaseN, minBaseK_ = minBaseK;
   return 0;
 }
 int32_t MatmulApiTilingBase::SetDoubleBuffer(bool, bool, bool, bool, bool, bool) { return 0; }
-void MatmulApiTilingBase::SetMatmulConfigParams(int32_t, bool, ScheduleType schedule, MatrixTraverse traverse, bool) {
+void MatmulApiTilingBase::SetMatmulConfigParams(int32_t, bool, ScheduleType schedule,
+                                                MatrixTraverse traverse, bool) {
   schedule_ = schedule;
   if (traverse != MatrixTraverse::NOSET) traverse_ = traverse;
 }
 void MatmulApiTilingBase::SetMatmulConfigParams(const MatmulConfigParams& p) {
-  SetMatmulConfigParams(p.mmConfigType, p.enableL1CacheUB, p.scheduleType, p.traverse, p.enVecND2NZ);
+  SetMatmulConfigParams(p.mmConfigType, p.enableL1CacheUB, p.scheduleType, p.traverse,
+                        p.enVecND2NZ);
 }
 int32_t MatmulApiTilingBase::SetSparse(bool on) {
   sparse_ = on;
@@ -171,7 +202,8 @@ bool MatmulApiTilingBase::cutCores() {
   result_.usedCoreNum = 1;
   if (!multi_) return true;
   if (singleM_ > 0 || singleN_ > 0 || singleK_ > 0) {
-    const int64_t cores = static_cast<int64_t>(ceilDiv(m_, result_.singleCoreM)) * ceilDiv(n_, result_.singleCoreN) *
+    const int64_t cores = static_cast<int64_t>(ceilDiv(m_, result_.singleCoreM)) *
+                          ceilDiv(n_, result_.singleCoreN) *
                           (splitK_ ? ceilDiv(k_, result_.singleCoreK) : 1);
     // A core may work through more than one part; the program decides.
     result_.usedCoreNum = static_cast<int32_t>(std::min<int64_t>(cores, dim_));
@@ -181,8 +213,10 @@ bool MatmulApiTilingBase::cutCores() {
 
   const int32_t baseM = fixM_ > 0 ? fixM_ : a_.isTrans && b_.isTrans ? 256 : 128;
   const int32_t baseN = fixN_ > 0 ? fixN_ : a_.isTrans && b_.isTrans ? 128 : 256;
-  const int32_t unitM = std::max({16, alignM_, a_.isTrans || a_.type == CubeFormat::NZ ? c0(a_.dataType) : 16});
-  const int32_t unitN = std::max({16, alignN_, b_.isTrans ? 16 : c0(b_.dataType), c_.type == CubeFormat::NZ ? c0(c_.dataType) : 16});
+  const int32_t unitM =
+      std::max({16, alignM_, a_.isTrans || a_.type == CubeFormat::NZ ? c0(a_.dataType) : 16});
+  const int32_t unitN = std::max({16, alignN_, b_.isTrans ? 16 : c0(b_.dataType),
+                                  c_.type == CubeFormat::NZ ? c0(c_.dataType) : 16});
   const int32_t unitK = std::max({std::max(c0(a_.dataType), c0(b_.dataType)), alignK_, 16});
   struct Cut {
     int32_t m, n, k, cores;
@@ -195,28 +229,46 @@ bool MatmulApiTilingBase::cutCores() {
       for (int32_t kd = 1; kd * nd * md <= dim_; ++kd) {
         if (kd > 1 && !splitK_) break;
         // A matrix that the program keeps in L1 is there as a whole.
-        if ((a_.pos == TPosition::TSCM && md > 1) || (b_.pos == TPosition::TSCM && nd > 1)) continue;
+        if ((a_.pos == TPosition::TSCM && md > 1) || (b_.pos == TPosition::TSCM && nd > 1))
+          continue;
         // A side of one base block stays whole if the other one gives every core at least 128.
-        if (!large && !splitK_ && m_ <= 128 && n_ >= 128 * dim_ && (md != 1 || nd != dim_)) continue;
-        if (!large && !splitK_ && n_ <= 256 && m_ >= 128 * dim_ && m_ > 128 && (nd != 1 || md != dim_)) continue;
+        if (!large && !splitK_ && m_ <= 128 && n_ >= 128 * dim_ && (md != 1 || nd != dim_))
+          continue;
+        if (!large && !splitK_ && n_ <= 256 && m_ >= 128 * dim_ && m_ > 128 &&
+            (nd != 1 || md != dim_))
+          continue;
         // A large product keeps every core busy; a small one may do with fewer.
-        if (large && !splitK_ && md * nd != dim_ && a_.pos != TPosition::TSCM && b_.pos != TPosition::TSCM) continue;
-        Cut c{md == 1 ? m_ : alignUp(ceilDiv(m_, md), unitM), nd == 1 ? n_ : alignUp(ceilDiv(n_, nd), unitN),
-              kd == 1 ? k_ : alignUp(ceilDiv(k_, kd), unitK), 0, 0, 0, 0};
-        if ((maxM_ > 0 && c.m > maxM_) || (maxN_ > 0 && c.n > maxN_) || (splitK_ && maxK_ > 0 && c.k > maxK_)) continue;
-        if ((minM_ > 0 && c.m < minM_) || (minN_ > 0 && c.n < minN_) || (splitK_ && minK_ > 0 && c.k < minK_)) continue;
+        if (large && !splitK_ && md * nd != dim_ && a_.pos != TPosition::TSCM &&
+            b_.pos != TPosition::TSCM)
+          continue;
+        Cut c{md == 1 ? m_ : alignUp(ceilDiv(m_, md), unitM),
+              nd == 1 ? n_ : alignUp(ceilDiv(n_, nd), unitN),
+              kd == 1 ? k_ : alignUp(ceilDiv(k_, kd), unitK),
+              0,
+              0,
+              0,
+              0};
+        if ((maxM_ > 0 && c.m > maxM_) || (maxN_ > 0 && c.n > maxN_) ||
+            (splitK_ && maxK_ > 0 && c.k > maxK_))
+          continue;
+        if ((minM_ > 0 && c.m < minM_) || (minN_ > 0 && c.n < minN_) ||
+            (splitK_ && minK_ > 0 && c.k < minK_))
+          continue;
         c.m = std::min(c.m, alignUp(m_, 16)), c.n = std::min(c.n, alignUp(n_, 16));
         if (c.m > m_) c.m = m_;
         if (c.n > n_) c.n = n_;
         if (c.k > k_) c.k = k_;
-        const int32_t mParts = ceilDiv(m_, c.m), nParts = ceilDiv(n_, c.n), kParts = ceilDiv(k_, c.k);
+        const int32_t mParts = ceilDiv(m_, c.m), nParts = ceilDiv(n_, c.n),
+                      kParts = ceilDiv(k_, c.k);
         c.cores = mParts * nParts * kParts;
         if (c.cores > dim_) continue;
         const double m = c.m, n = c.n;
-        double bytesA = m * std::ceil(n / baseN) * bits(a_.dataType), bytesB = n * std::ceil(m / baseM) * bits(b_.dataType);
+        double bytesA = m * std::ceil(n / baseN) * bits(a_.dataType),
+               bytesB = n * std::ceil(m / baseM) * bits(b_.dataType);
         // Cuts that lose the alignment of the rows in global memory cost more than their bytes.
         auto rows = [](int32_t part, int32_t all, int width) {
-          return part < all && part * width / 8 % 512 != 0 && all * width / 8 % 512 == 0 ? 2.0 : 1.0;
+          return part < all && part * width / 8 % 512 != 0 && all * width / 8 % 512 == 0 ? 2.0
+                                                                                         : 1.0;
         };
         if (a_.isTrans) bytesA *= rows(c.m, m_, bits(a_.dataType));
         if (!b_.isTrans) bytesB *= rows(c.n, n_, bits(b_.dataType));
@@ -243,7 +295,8 @@ bool MatmulApiTilingBase::cutCores() {
 
 bool MatmulApiTilingBase::cutBase() {
   const Limits l = limits();
-  const int32_t m16 = alignUp(result_.singleCoreM, 16), n16 = alignUp(result_.singleCoreN, std::max(16, std::min(c0(b_.dataType), 32)));
+  const int32_t m16 = alignUp(result_.singleCoreM, 16),
+                n16 = alignUp(result_.singleCoreN, std::max(16, std::min(c0(b_.dataType), 32)));
   const bool gemv = a_.type == CubeFormat::VECTOR;
   if (fixM_ > 0 && fixM_ > m16 && !gemv) {
     refused("the baseM of SetFixSplit is larger than the single-core M rounded up to 16");
@@ -254,7 +307,8 @@ bool MatmulApiTilingBase::cutBase() {
     return false;
   }
   const bool swap = a_.isTrans && b_.isTrans;
-  int32_t bm = fixM_ > 0 ? fixM_ : std::min(m16, swap ? 256 : 128), bn = fixN_ > 0 ? fixN_ : std::min(n16, swap ? 128 : 256);
+  int32_t bm = fixM_ > 0 ? fixM_ : std::min(m16, swap ? 256 : 128),
+          bn = fixN_ > 0 ? fixN_ : std::min(n16, swap ? 128 : 256);
   auto range = [](int32_t v, int32_t low, int32_t high) {
     if (high > 0) v = std::min(v, std::max(16, alignDown(high, 16)));
     if (low > 0) v = std::max(v, alignUp(low, 16));
@@ -262,7 +316,8 @@ bool MatmulApiTilingBase::cutBase() {
   };
   if (fixM_ <= 0) bm = range(bm, minBaseM_, maxBaseM_);
   if (fixN_ <= 0) bn = range(bn, minBaseN_, maxBaseN_);
-  if (hasBias_ && fixN_ <= 0) bn = std::min<int32_t>(bn, alignDown(static_cast<int32_t>(l.bt / 4), 16));
+  if (hasBias_ && fixN_ <= 0)
+    bn = std::min<int32_t>(bn, alignDown(static_cast<int32_t>(l.bt / 4), 16));
   const bool outer = schedule_ == ScheduleType::OUTER_PRODUCT;  // two results in L0C
   while (static_cast<int64_t>(bm) * bn * 4 * (outer ? 2 : 1) > l.l0c) {
     if (fixM_ > 0 && fixN_ > 0) {
@@ -278,7 +333,8 @@ bool MatmulApiTilingBase::cutBase() {
   }
   const int32_t unit = std::max(16, std::max(c0(a_.dataType), c0(b_.dataType)));
   auto fits = [&](int32_t bk, int32_t db) {
-    return static_cast<int64_t>(bm) * bk * bits(a_.dataType) / 8 * db <= l.l0a && static_cast<int64_t>(bn) * bk * bits(b_.dataType) / 8 * db <= l.l0b;
+    return static_cast<int64_t>(bm) * bk * bits(a_.dataType) / 8 * db <= l.l0a &&
+           static_cast<int64_t>(bn) * bk * bits(b_.dataType) / 8 * db <= l.l0b;
   };
   const int32_t kAll = alignUp(result_.singleCoreK, unit);
   int32_t bk = unit;
@@ -289,12 +345,14 @@ bool MatmulApiTilingBase::cutBase() {
       return false;
     }
   } else {
-    int64_t most = std::min(l.l0a * 8 / bits(a_.dataType) / bm, l.l0b * 8 / bits(b_.dataType) / bn) / 2;
+    int64_t most =
+        std::min(l.l0a * 8 / bits(a_.dataType) / bm, l.l0b * 8 / bits(b_.dataType) / bn) / 2;
     bk = static_cast<int32_t>(std::min<int64_t>(kAll, std::max<int64_t>(unit, most / unit * unit)));
     // Even steps along K are better than a short last one.
     if (maxBaseK_ > 0) bk = std::max(unit, std::min(bk, alignDown(maxBaseK_, unit)));
     if (minBaseK_ > 0) bk = std::max(bk, alignUp(minBaseK_, unit));
-    if (schedule_ == ScheduleType::N_BUFFER_33) bk = std::min(bk, std::max(unit, alignUp(ceilDiv(result_.singleCoreK, 3), unit)));
+    if (schedule_ == ScheduleType::N_BUFFER_33)
+      bk = std::min(bk, std::max(unit, alignUp(ceilDiv(result_.singleCoreK, 3), unit)));
   }
   const int32_t db = fits(bk, 2) ? 2 : 1;
   if (!fits(bk, db)) {
@@ -312,12 +370,21 @@ bool MatmulApiTilingBase::cutBase() {
 bool MatmulApiTilingBase::cutL1() {
   const Limits l = limits();
   const int32_t steps = ceilDiv(result_.singleCoreK, result_.baseK);
-  const int64_t a = a_.pos == TPosition::TSCM ? 0 : static_cast<int64_t>(result_.baseM) * result_.baseK * bits(a_.dataType) / 8;
-  const int64_t b = b_.pos == TPosition::TSCM ? 0 : static_cast<int64_t>(result_.baseN) * result_.baseK * bits(b_.dataType) / 8;
+  const int64_t a = a_.pos == TPosition::TSCM ? 0
+                                              : static_cast<int64_t>(result_.baseM) *
+                                                    result_.baseK * bits(a_.dataType) / 8;
+  const int64_t b = b_.pos == TPosition::TSCM ? 0
+                                              : static_cast<int64_t>(result_.baseN) *
+                                                    result_.baseK * bits(b_.dataType) / 8;
   // What lies in L1 already is taken from it.
-  int64_t room = l.l1 - (hasBias_ ? static_cast<int64_t>(result_.baseN) * bits(bias_.dataType) / 8 : 0);
-  if (a == 0) room -= static_cast<int64_t>(alignUp(result_.singleCoreM, 16)) * alignUp(result_.singleCoreK, c0(a_.dataType)) * bits(a_.dataType) / 8;
-  if (b == 0) room -= static_cast<int64_t>(alignUp(result_.singleCoreN, 16)) * alignUp(result_.singleCoreK, c0(b_.dataType)) * bits(b_.dataType) / 8;
+  int64_t room =
+      l.l1 - (hasBias_ ? static_cast<int64_t>(result_.baseN) * bits(bias_.dataType) / 8 : 0);
+  if (a == 0)
+    room -= static_cast<int64_t>(alignUp(result_.singleCoreM, 16)) *
+            alignUp(result_.singleCoreK, c0(a_.dataType)) * bits(a_.dataType) / 8;
+  if (b == 0)
+    room -= static_cast<int64_t>(alignUp(result_.singleCoreN, 16)) *
+            alignUp(result_.singleCoreK, c0(b_.dataType)) * bits(b_.dataType) / 8;
   if (room < a + b) {
     refused("one base block of A and one of B do not fit L1");
     return false;
@@ -329,8 +396,11 @@ bool MatmulApiTilingBase::cutL1() {
     result_.stepKa = result_.stepKb = steps;
     result_.depthA1 = result_.stepM * steps;
     result_.depthB1 = 2 * steps;
-    if (steps > 3 || ceilDiv(result_.singleCoreM, result_.baseM) > 3 || result_.depthA1 * a + result_.depthB1 * b > room) {
-      refused("N_BUFFER_33 needs at most 3 x 3 base blocks of A per core, resident in L1 beside two columns of B");
+    if (steps > 3 || ceilDiv(result_.singleCoreM, result_.baseM) > 3 ||
+        result_.depthA1 * a + result_.depthB1 * b > room) {
+      refused(
+          "N_BUFFER_33 needs at most 3 x 3 base blocks of A per core, resident in L1 beside two "
+          "columns of B");
       return false;
     }
     return true;
@@ -355,7 +425,8 @@ int64_t MatmulApiTilingBase::GetTiling(AscendC::tiling::TCubeTiling& tiling) {
   if (orgKa_ == 0) orgKa_ = k_;
   if (orgKb_ == 0) orgKb_ = k_;
   if (m_ <= 0 || n_ <= 0 || k_ <= 0) return refused("SetShape and SetOrgShape give no M, N and K");
-  if (splitK_ && hasBias_) return refused("a product split along K has no bias (EnableMultiCoreSplitK)");
+  if (splitK_ && hasBias_)
+    return refused("a product split along K has no bias (EnableMultiCoreSplitK)");
   result_.M = orgM_, result_.N = orgN_, result_.Ka = orgKa_, result_.Kb = orgKb_;
   if (!cutCores()) return -1;
   if (schedule_ == ScheduleType::N_BUFFER_33 && multi_ && singleM_ <= 0) {
@@ -364,7 +435,9 @@ int64_t MatmulApiTilingBase::GetTiling(AscendC::tiling::TCubeTiling& tiling) {
     const int32_t mParts = std::max(1, ceilDiv(m_, most));
     if (mParts > dim_) return refused("N_BUFFER_33 needs more cores for this M");
     int32_t parts = mParts;
-    while (parts * 2 <= dim_ && ceilDiv(m_, parts * 2) >= 128 && ceilDiv(n_, dim_ / (parts * 2)) > 0) parts *= 2;
+    while (parts * 2 <= dim_ && ceilDiv(m_, parts * 2) >= 128 &&
+           ceilDiv(n_, dim_ / (parts * 2)) > 0)
+      parts *= 2;
     parts = mParts;
     const int32_t nParts = std::max(1, std::min(dim_ / parts, ceilDiv(n_, 256)));
     result_.singleCoreM = std::min(m_, alignUp(ceilDiv(m_, parts), 16));
@@ -379,7 +452,8 @@ int64_t MatmulApiTilingBase::GetTiling(AscendC::tiling::TCubeTiling& tiling) {
     result_.iterateOrder = traverse_ == MatrixTraverse::FIRSTN ? 1 : 0;
   } else if (fullA && fullB) {
     const int64_t m = result_.singleCoreM, n = result_.singleCoreN;
-    const int64_t mLoop = ceilDiv(result_.singleCoreM, result_.baseM), nLoop = ceilDiv(result_.singleCoreN, result_.baseN);
+    const int64_t mLoop = ceilDiv(result_.singleCoreM, result_.baseM),
+                  nLoop = ceilDiv(result_.singleCoreN, result_.baseN);
     result_.iterateOrder = m + n * mLoop < n + m * nLoop ? 1 : 0;
   } else {
     result_.iterateOrder = fullA ? 1 : 0;
@@ -387,12 +461,16 @@ int64_t MatmulApiTilingBase::GetTiling(AscendC::tiling::TCubeTiling& tiling) {
   result_.isBias = hasBias_ ? 1 : 0;
   result_.transLength = 0;
   result_.shareMode = 0;
-  const int64_t a = static_cast<int64_t>(result_.baseM) * result_.baseK * bits(a_.dataType) / 8, b = static_cast<int64_t>(result_.baseN) * result_.baseK * bits(b_.dataType) / 8;
-  result_.shareL1Size = static_cast<int32_t>((a_.pos == TPosition::TSCM ? 0 : a * result_.depthA1) + (b_.pos == TPosition::TSCM ? 0 : b * result_.depthB1) +
-                                             (hasBias_ ? result_.baseN * bits(bias_.dataType) / 8 : 0));
+  const int64_t a = static_cast<int64_t>(result_.baseM) * result_.baseK * bits(a_.dataType) / 8,
+                b = static_cast<int64_t>(result_.baseN) * result_.baseK * bits(b_.dataType) / 8;
+  result_.shareL1Size =
+      static_cast<int32_t>((a_.pos == TPosition::TSCM ? 0 : a * result_.depthA1) +
+                           (b_.pos == TPosition::TSCM ? 0 : b * result_.depthB1) +
+                           (hasBias_ ? result_.baseN * bits(bias_.dataType) / 8 : 0));
   result_.shareL0CSize = result_.baseM * result_.baseN * 4 * result_.dbL0C;
   result_.shareUbSize = 0;
-  result_.batchM = batchM_, result_.batchN = batchN_, result_.singleBatchM = singleBatchM_, result_.singleBatchN = singleBatchN_;
+  result_.batchM = batchM_, result_.batchN = batchN_, result_.singleBatchM = singleBatchM_,
+  result_.singleBatchN = singleBatchN_;
   tiling = result_;
   return 0;
 }
@@ -406,7 +484,8 @@ int32_t MultiCoreMatmulTiling::SetSingleShape(int32_t m, int32_t n, int32_t k) {
   singleM_ = m, singleN_ = n, singleK_ = k;
   return 0;
 }
-int32_t MultiCoreMatmulTiling::SetSingleRange(int32_t maxM, int32_t maxN, int32_t maxK, int32_t minM, int32_t minN, int32_t minK) {
+int32_t MultiCoreMatmulTiling::SetSingleRange(int32_t maxM, int32_t maxN, int32_t maxK,
+                                              int32_t minM, int32_t minN, int32_t minK) {
   maxM_ = maxM, maxN_ = maxN, maxK_ = maxK, minM_ = minM, minN_ = minN, minK_ = minK;
   return 0;
 }
@@ -439,7 +518,8 @@ int32_t BatchMatmulTiling::SetSingleBatch(int32_t m, int32_t n) {
   if (n > 0) singleBatchN_ = n;
   return 0;
 }
-int32_t BatchMatmulTiling::GetCoreNum(int32_t& dim, int32_t& mDim, int32_t& nDim, int32_t& batchCoreM, int32_t& batchCoreN) {
+int32_t BatchMatmulTiling::GetCoreNum(int32_t& dim, int32_t& mDim, int32_t& nDim,
+                                      int32_t& batchCoreM, int32_t& batchCoreN) {
   if (result_.singleCoreM <= 0) return -1;
   dim = result_.usedCoreNum;
   mDim = ceilDiv(result_.M, result_.singleCoreM);
@@ -451,14 +531,29 @@ int32_t BatchMatmulTiling::GetCoreNum(int32_t& dim, int32_t& mDim, int32_t& nDim
 
 }  // namespace matmul_tiling
 
-int32_t MatmulGetTmpBufSizeV2(AscendC::tiling::TCubeTiling& t, matmul_tiling::SysTilingTempBufSize& size) {
+int32_t MatmulGetTmpBufSizeV2(AscendC::tiling::TCubeTiling& t,
+                              matmul_tiling::SysTilingTempBufSize& size) {
   size.l1Size = std::max(size.l1Size, t.shareL1Size);
   size.l0cSize = std::max(size.l0cSize, t.shareL0CSize);
   size.ubSize = std::max(size.ubSize, std::max(t.shareUbSize, 2 * t.transLength));
   return 0;
 }
-int32_t MatmulGetTmpBufSize(optiling::TCubeTiling& t, matmul_tiling::SysTilingTempBufSize& size) { return MatmulGetTmpBufSizeV2(t, size); }
-int32_t MultiCoreMatmulGetTmpBufSize(optiling::TCubeTiling& t, matmul_tiling::SysTilingTempBufSize& size) { return MatmulGetTmpBufSizeV2(t, size); }
-int32_t MultiCoreMatmulGetTmpBufSizeV2(AscendC::tiling::TCubeTiling& t, matmul_tiling::SysTilingTempBufSize& size) { return MatmulGetTmpBufSizeV2(t, size); }
-int32_t BatchMatmulGetTmpBufSize(optiling::TCubeTiling& t, matmul_tiling::SysTilingTempBufSize& size) { return MatmulGetTmpBufSizeV2(t, size); }
-int32_t BatchMatmulGetTmpBufSizeV2(AscendC::tiling::TCubeTiling& t, matmul_tiling::SysTilingTempBufSize& size) { return MatmulGetTmpBufSizeV2(t, size); }
+int32_t MatmulGetTmpBufSize(optiling::TCubeTiling& t, matmul_tiling::SysTilingTempBufSize& size) {
+  return MatmulGetTmpBufSizeV2(t, size);
+}
+int32_t MultiCoreMatmulGetTmpBufSize(optiling::TCubeTiling& t,
+                                     matmul_tiling::SysTilingTempBufSize& size) {
+  return MatmulGetTmpBufSizeV2(t, size);
+}
+int32_t MultiCoreMatmulGetTmpBufSizeV2(AscendC::tiling::TCubeTiling& t,
+                                       matmul_tiling::SysTilingTempBufSize& size) {
+  return MatmulGetTmpBufSizeV2(t, size);
+}
+int32_t BatchMatmulGetTmpBufSize(optiling::TCubeTiling& t,
+                                 matmul_tiling::SysTilingTempBufSize& size) {
+  return MatmulGetTmpBufSizeV2(t, size);
+}
+int32_t BatchMatmulGetTmpBufSizeV2(AscendC::tiling::TCubeTiling& t,
+                                   matmul_tiling::SysTilingTempBufSize& size) {
+  return MatmulGetTmpBufSizeV2(t, size);
+}

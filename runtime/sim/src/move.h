@@ -34,10 +34,6 @@ struct MoveState {
   bool hf32 = false;
   bool hf32ToZero = false;
   std::vector<uint8_t> sparseIndex;  // of LoadDataWithSparse, beside L0B
-  Place lastC;                       // the latest Mmad's result, for the barrier rule of small ones
-  uint64_t lastCBytes = 0;
-  uint32_t lastClock = 0;
-  bool lastSmall = false;
 
   // Unit flags of L0C, one per 512 bytes: set = holds a finished result.
   std::vector<uint8_t> unitFlags;

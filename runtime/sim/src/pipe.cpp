@@ -96,7 +96,7 @@ void Ring::finish() {
            held, states.size(), positionName(position));
 }
 
-uint32_t Arena::take(Mem mem, uint32_t bytes, const char* what) {
+uint32_t Arena::take(Mem mem, uint32_t bytes, const char* what, bool lenient) {
   const int m = static_cast<int>(mem);
   if (limit[m] == 0) {
     // Of L1 the framework keeps 256 bytes in mixed kernels.
@@ -110,7 +110,10 @@ uint32_t Arena::take(Mem mem, uint32_t bytes, const char* what) {
       }
     }
   }
-  if (top[m] + static_cast<uint64_t>(bytes) > limit[m])
+  if (top[m] + static_cast<uint64_t>(bytes) > limit[m] && lenient)
+    warn(kBounds, "%s takes %u bytes of %s, but only %u of %u are left; the part that fits is usable",
+         what, bytes, memName(mem), limit[m] - top[m], limit[m]);
+  else if (top[m] + static_cast<uint64_t>(bytes) > limit[m])
     fail(kBounds, "%s takes %u bytes of %s, but only %u of %u are left", what, bytes, memName(mem),
          limit[m] - top[m], limit[m]);
   const uint32_t at = top[m];

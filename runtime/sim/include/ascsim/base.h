@@ -30,6 +30,10 @@
 #ifndef GM_ADDR
 #define GM_ADDR __gm__ uint8_t*
 #endif
+#ifndef likely
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#endif
 #ifndef __disable_kernel_type_autoinfer__
 #define __disable_kernel_type_autoinfer__
 #endif

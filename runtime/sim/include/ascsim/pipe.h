@@ -35,7 +35,8 @@ struct Ring {
 struct Arena {
     uint32_t top[kMems] = {};
     uint32_t limit[kMems] = {};
-    uint32_t take(Mem mem, uint32_t bytes, const char* what);
+    // lenient: what does not fit is a warning; its use beyond the memory is the error.
+    uint32_t take(Mem mem, uint32_t bytes, const char* what, bool lenient = false);
 };
 
 }  // namespace ascsim
@@ -298,7 +299,7 @@ void placeBuf(TBuf<p>& buf, ascsim::Arena& arena, uint32_t len)
     const uint32_t bytes = (len + 31) / 32 * 32;
     const ascsim::Mem mem = ascsim::memOf(p);
     const bool here = (mem == ascsim::Mem::UB) != ascsim::isAic() || (mem == ascsim::Mem::L1 && ascsim::servedByCube());
-    buf.place(here ? arena.take(mem, bytes, "InitBuffer of a TBuf") : 0, bytes);
+    buf.place(here ? arena.take(mem, bytes, "InitBuffer of a TBuf", true) : 0, bytes);
 }
 }  // namespace detail
 
