@@ -262,6 +262,8 @@ bool MatmulApiTilingBase::cutCores() {
                       kParts = ceilDiv(k_, c.k);
         c.cores = mParts * nParts * kParts;
         if (c.cores > dim_) continue;
+        // Programs that add up parts of K count on equal ones.
+        if (kParts > 1 && k_ % unitK == 0 && k_ % c.k != 0) continue;
         const double m = c.m, n = c.n;
         double bytesA = m * std::ceil(n / baseN) * bits(a_.dataType),
                bytesB = n * std::ceil(m / baseM) * bits(b_.dataType);

@@ -3,4 +3,3 @@
 #include "acl/acl_base.h"
 #include "acl/acl_mdl.h"
 #include "acl/acl_rt.h"
-#include "securec.h"
