@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,23 +36,35 @@ def default_threads() -> int:
 
 
 class Weights:
-    """Packed constants in one huge-page region (or memory-mapped, when `keep` owns the bytes)."""
+    """Packed constants: their addresses, and what keeps the bytes alive."""
 
-    def __init__(self, tensors: Sequence[torch.Tensor], copy: bool = True) -> None:
-        self._keep: Any = list(tensors)
-        if not copy:
-            self.pointers = [t.data_ptr() for t in tensors]
-            return
+    def __init__(self, pointers: list[int], keep: Any) -> None:
+        self.pointers = pointers
+        self._keep = keep
+
+    @classmethod
+    def filled(cls, types: Sequence[Type], fill: Callable[[int, torch.Tensor], Any]) -> Weights:
+        """In one huge-page region; `fill` writes constant i into the tensor that it is given."""
         offsets, at = [], 0
-        for t in tensors:
+        for t in types:
             offsets.append(at)
-            at = -(-(at + t.nbytes) // 64) * 64
-        self.region = Region(at)
-        for t, o in zip(tensors, offsets, strict=True):
-            if t.numel():
-                ctypes.memmove(self.region.address + o, t.data_ptr(), t.nbytes)
-        self.pointers = [self.region.address + o for o in offsets]
-        self._keep = None
+            at = -(-(at + int(t.nbytes)) // 64) * 64
+        region = Region(at)
+        for i, (t, o) in enumerate(zip(types, offsets, strict=True)):
+            if t.nbytes:
+                out = torch.frombuffer(region.view(o, int(t.nbytes)), dtype=t.dtype)
+                fill(i, out.view([int(d) for d in t.shape]))
+        return cls([region.address + o for o in offsets], region)
+
+    @classmethod
+    def copied(cls, tensors: Sequence[torch.Tensor]) -> Weights:
+        types = [Type(t.dtype, tuple(t.shape)) for t in tensors]
+        return cls.filled(types, lambda i, out: out.copy_(tensors[i]))
+
+    @classmethod
+    def mapped(cls, tensors: Sequence[torch.Tensor]) -> Weights:
+        """Where the tensors are (in a memory-mapped file)."""
+        return cls([t.data_ptr() for t in tensors], list(tensors))
 
     @property
     def table(self) -> np.ndarray:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch._dynamo
 from torch import nn
 
+import xcompile
 from tests.zoo import zoo
 from xcompile.backend import xllm
 from xcompile.errors import XCompileError
@@ -133,6 +136,36 @@ def test_inputs_written_in_place() -> None:
             want = f(theirs, rows, at)
         assert torch.equal(ours, theirs)
         assert _error(got, want) < 1e-6
+
+
+def _normalised_topk(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    values, index = x.topk(3)  # results of their own
+    values /= values.sum(-1, keepdim=True)
+    return values * 2, index, x
+
+
+def _write_into_a_part(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x + 1
+    first, second = y.split(4, -1)  # views of y, and of each other's memory
+    first.mul_(second)
+    return y, first, second
+
+
+@pytest.mark.parametrize("f", [_normalised_topk, _write_into_a_part])
+def test_one_of_several_results_written_in_place(
+    f: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retraced = []
+    again = torch.export.ExportedProgram.run_decompositions
+    monkeypatch.setattr(
+        torch.export.ExportedProgram,
+        "run_decompositions",
+        lambda *args: retraced.append(f) or again(*args),
+    )
+    x = torch.rand(5, 8)
+    for got, want in zip(xcompile.compile(f, (x,))(x), f(x), strict=True):
+        torch.testing.assert_close(got, want)
+    assert bool(retraced) == (f is _write_into_a_part)  # torch's functional form costs a trace
 
 
 def test_results_do_not_alias_the_arena() -> None:

@@ -14,6 +14,7 @@ from tests.zoo import FAMILIES, VOCAB, smollm2, zoo
 from xcompile import compile as xcompile
 from xcompile.executable import Executable
 from xcompile.frontend import huggingface as hf
+from xcompile.frontend import inplace
 from xcompile.runtime.generate import allocate
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [20], [30 + i for i in range(21)]]
@@ -127,6 +128,11 @@ def test_generation_is_that_of_transformers(name: str) -> None:
     tight = run.generate(PROMPTS, NEW_TOKENS, eos=(), num_pages=8, max_tokens=5)
     assert tight == want
     assert run.generate([PROMPTS[1]], 3, eos=()) == [want[1][:3]]
+
+
+@pytest.mark.parametrize("name", some(FAST_BF16))
+def test_the_import_of_a_step_needs_no_second_trace(name: str) -> None:
+    assert inplace.simple(hf.export_step(family(name), functional=False).graph)
 
 
 @pytest.mark.parametrize("name", some(FAST))

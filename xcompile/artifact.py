@@ -421,7 +421,8 @@ def _weights(path: Path, consts: dict[str, Type]) -> Weights:
     mapped = os.environ.get("XC_WEIGHTS") == "mmap"
     # A file that another program wrote may be unaligned, which aligned loads must not meet.
     aligned = all(t.data_ptr() % ALIGN == 0 for t in tensors.values() if t.numel())
-    return Weights(list(tensors.values()), copy=not (mapped and aligned))
+    keep = Weights.mapped if mapped and aligned else Weights.copied
+    return keep(list(tensors.values()))
 
 
 def _library(path: Path) -> Library:

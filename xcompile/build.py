@@ -18,7 +18,7 @@ from pathlib import Path
 
 from xcompile.errors import BuildError
 from xcompile.targets import Target
-from xcompile.targets.cpu import FLAGS, LEVELS
+from xcompile.targets.cpu import FLAGS, HOT, LEVELS
 
 Progress = Callable[[int, int], None]  # (files done, files in all)
 
@@ -44,8 +44,10 @@ def compiler() -> tuple[str, str]:
     return path, version.stdout.splitlines()[0] if version.stdout else "unknown"
 
 
-def flags_for(target: Target) -> list[str]:
-    return FLAGS + LEVELS[target.isa][0]
+def flags_for(target: Target, source: str) -> list[str]:
+    """Compiler flags for a source file."""
+    optimise = "-O3" if source.startswith(HOT) else "-O2"
+    return [optimise, *FLAGS, *LEVELS[target.isa][0]]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -67,22 +69,23 @@ def build(
 ) -> bytes:
     """Compile and link; returns the shared library's bytes. Raises BuildError."""
     cxx, version = compiler()
-    flags = flags_for(target)
     headers = hashlib.sha256()
     for h in sorted(include.glob("*.hpp")):
         headers.update(h.name.encode() + h.read_bytes())
-    stem = f"{version}\0{' '.join(flags)}\0{headers.hexdigest()}\0"
-    todo = [
-        (s, cache_dir() / "obj" / f"{hashlib.sha256(stem.encode() + s.read_bytes()).hexdigest()}.o")
-        for s in sources
-    ]
+
+    def object_of(source: Path) -> Path:
+        flags = " ".join(flags_for(target, source.name))
+        stem = f"{version}\0{flags}\0{headers.hexdigest()}\0".encode()
+        return cache_dir() / "obj" / f"{hashlib.sha256(stem + source.read_bytes()).hexdigest()}.o"
+
+    todo = [(s, object_of(s)) for s in sources]
     done = 0
 
     def one(job: tuple[Path, Path]) -> None:
         nonlocal done
         source, obj = job
         if not obj.exists():
-            _compile(cxx, [*flags, f"-I{include}"], source, obj)
+            _compile(cxx, [*flags_for(target, source.name), f"-I{include}"], source, obj)
         done += 1
         if progress:
             progress(done, len(todo))

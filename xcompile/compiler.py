@@ -18,6 +18,7 @@ from xcompile.dump import Dumper
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend.fx import Imported
 from xcompile.ir import Graph
+from xcompile.manifest import packed_type
 from xcompile.passes import PassRecord, run_pipeline
 from xcompile.plan import Plan
 from xcompile.progress import step
@@ -39,17 +40,13 @@ class Compiled:
     passes: list[PassRecord]
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def packed(self) -> list[torch.Tensor]:
-        """The packed constants, in the library's order."""
-        return [self.pack(i) for i in range(len(self.plan.consts))]
-
-    def pack(self, i: int) -> torch.Tensor:
-        """The packed constant i. Raises XCompileError when its data is not known."""
+    def pack(self, i: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """The packed constant i, in `out` if given. Raises XCompileError without its data."""
         c = self.plan.consts[i]
         tensors = [self.graph.consts[v] for v in c.values]
         if any(t is None for t in tensors):
             raise XCompileError(f"constant {c.name} has no data")
-        return PACK[c.kind](*tensors)
+        return PACK[c.kind](*tensors, out=out)
 
 
 def make_target(target: str | Target) -> Target:
@@ -131,4 +128,5 @@ def load_library(data: bytes) -> Library:
 
 def executor(c: Compiled, threads: int | None = None) -> Executor:
     """An Executor over a compilation in this process."""
-    return Executor(c.plan.program(), load_library(c.library), Weights(c.packed()), threads)
+    weights = Weights.filled([packed_type(x) for x in c.plan.consts], c.pack)
+    return Executor(c.plan.program(), load_library(c.library), weights, threads)

@@ -1,7 +1,7 @@
 // f32[2, 4, 7, 20] = attention(f32[2, 4, 7, 24], f32[2, 2, 9, 24], f32[2, 2, 9, 20], bool[2, 1, 7, 9])
-namespace attention_d922e5ff_impl {
-}  // namespace attention_d922e5ff_impl
-void attention_d922e5ff([[maybe_unused]] const Team& t, [[maybe_unused]] char* const* a,
+namespace attention_f271c0fb_impl {
+}  // namespace attention_f271c0fb_impl
+void attention_f271c0fb([[maybe_unused]] const Team& t, [[maybe_unused]] char* const* a,
                 [[maybe_unused]] const i64* s) {
   Attention<float> x{};
   x.q = (float*)a[0]; x.k = (float*)a[1]; x.v = (float*)a[2]; x.o = (float*)a[4];
@@ -16,7 +16,7 @@ void attention_d922e5ff([[maybe_unused]] const Team& t, [[maybe_unused]] char* c
   x.scale = 0.2f;
   x.B = 2; x.H = 4; x.Hk = 2; x.Sq = 7; x.Sk = 9;
   x.D = 24; x.Dv = 20;
-  attention(t, x);
+  attention<float>(t, x);
 }
 
 

@@ -1,7 +1,7 @@
 // f32[7, 40] = moe_experts(f32[7, 40], i64[7, 2], f32[7, 2], f32[5, 48, 40], f32[5, 40, 24])
-namespace moe_experts_fd155918_impl {
-}  // namespace moe_experts_fd155918_impl
-void moe_experts_fd155918([[maybe_unused]] const Team& t, [[maybe_unused]] char* const* a,
+namespace moe_experts_8cbbe110_impl {
+}  // namespace moe_experts_8cbbe110_impl
+void moe_experts_8cbbe110([[maybe_unused]] const Team& t, [[maybe_unused]] char* const* a,
                 [[maybe_unused]] const i64* s) {
   Experts<float> e{};
   e.x = (float*)a[0]; e.ldx = 40;
@@ -12,6 +12,6 @@ void moe_experts_fd155918([[maybe_unused]] const Team& t, [[maybe_unused]] char*
   e.experts = 5; e.topk = 2;
   e.act = Act::silu;
   e.workspace = (void*)a[6];
-  experts(t, e);
+  experts<float>(t, e);
 }
 

@@ -1,7 +1,7 @@
 // f32[6, 4, 20] = paged_attention(f32[6, 4, 24], f32[40, 2, 24], f32[40, 2, 20], i64[3], i64[2], i64[2, 4])
-namespace paged_attention_11d12bb9_impl {
-}  // namespace paged_attention_11d12bb9_impl
-void paged_attention_11d12bb9([[maybe_unused]] const Team& t, [[maybe_unused]] char* const* a,
+namespace paged_attention_494885bc_impl {
+}  // namespace paged_attention_494885bc_impl
+void paged_attention_494885bc([[maybe_unused]] const Team& t, [[maybe_unused]] char* const* a,
                 [[maybe_unused]] const i64* s) {
   PagedAttention<float> x{};
   x.q = (float*)a[0]; x.k_cache = (float*)a[1]; x.v_cache = (float*)a[2]; x.o = (float*)a[6];
@@ -11,6 +11,6 @@ void paged_attention_11d12bb9([[maybe_unused]] const Team& t, [[maybe_unused]] c
   x.scale = 0.2f;
   x.tokens = 6; x.R = 2; x.slots = 40;
   x.H = 4; x.Hk = 2; x.D = 24; x.Dv = 20;
-  paged_attention(t, x);
+  paged_attention<float>(t, x);
 }
 

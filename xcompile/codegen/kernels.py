@@ -23,7 +23,6 @@ from xcompile.symbolic import Dim, c_expr, dim_str, product
 from xcompile.targets import Target
 
 Source = Value | Packed | Dim  # a value, a packed constant, or bytes of workspace
-LIB = re.compile(r'#include "(\w+)\.hpp"')
 
 
 @dataclass(frozen=True)

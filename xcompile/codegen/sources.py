@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from xcompile.codegen import library
 from xcompile.codegen.render import render
 from xcompile.manifest import plan_fingerprint
 from xcompile.plan import Plan
@@ -24,10 +25,7 @@ def emit(plan: Plan, target: Target) -> dict[str, str]:
         files[f"kernels_{part}.cpp"] = render(
             target.template_path, "kernels.j2", digest=digest, part=part, kernels=texts
         )
-    for f in sorted((target.template_path / "lib").iterdir()):
-        if f.suffix in (".cpp", ".hpp"):
-            files[f.name] = f.read_text()
-    return files
+    return files | library.sources(target.template_path / "lib", plan.kernels.values())
 
 
 def _host(plan: Plan, target: Target, digest: str) -> str:

@@ -35,15 +35,25 @@ def is_write(n: torch.fx.Node) -> bool:
     return isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable
 
 
+def _fresh(n: Any) -> bool:
+    """Whether the results of an op are tensors of their own."""
+    return isinstance(n.target, torch._ops.OpOverload) and not any(
+        r.alias_info is not None for r in n.target._schema.returns
+    )
+
+
 def _base(n: torch.fx.Node) -> torch.fx.Node | None:
     """The operand that n's result may share memory with."""
-    if n.target is operator.getitem:
-        return n.all_input_nodes[0]
-    if n.op != "call_function" or not isinstance(n.target, torch._ops.OpOverload):
+    if n.op != "call_function":
         return None
-    if any(r.alias_info is not None for r in n.target._schema.returns):
-        return n.args[0] if isinstance(n.args[0], torch.fx.Node) else None
-    return None
+    if n.target is operator.getitem:
+        # One of several fresh results: the same memory as an earlier node that takes the same one.
+        source = n.all_input_nodes[0]
+        first = next(u for u in source.users if u.target is n.target and u.args[1:] == n.args[1:])
+        return source if not _fresh(source) else first if first is not n else None
+    if not isinstance(n.target, torch._ops.OpOverload) or _fresh(n):
+        return None
+    return n.args[0] if isinstance(n.args[0], torch.fx.Node) else None
 
 
 def simple(graph: torch.fx.Graph) -> bool:
@@ -54,7 +64,7 @@ def simple(graph: torch.fx.Graph) -> bool:
     order = {n: i for i, n in enumerate(graph.nodes)}
     roots: dict[torch.fx.Node, torch.fx.Node] = {}
     for n in graph.nodes:
-        base = _base(n) if n.op == "call_function" else None
+        base = _base(n)
         roots[n] = roots.get(base, base) if base is not None else n
     for w in graph.nodes:
         if w.op != "call_function" or not is_write(w):

@@ -56,7 +56,7 @@ def _flops(ins: Sequence[Type], outs: Sequence[Type], attrs: Attrs) -> Dim:
 
 
 def _workspace(ins: Sequence[Type], attrs: Attrs) -> Dim:
-    """Mirrors xc::experts_workspace: index table, activations and per-row results."""
+    """As xc::Experts wants it: index table, activations and per-row results."""
     x, expert, _, _, down = ins
     inter16 = -(-int(down.shape[2]) // 16) * 16
     per_row = 4 * x.shape[1] + x.dtype.itemsize * inter16 + 40

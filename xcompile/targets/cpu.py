@@ -14,7 +14,6 @@ from xcompile.errors import XCompileError
 from xcompile.targets import ROOT, Target
 
 PANEL = 32  # columns of a packed weight panel
-GATE = 16  # gate columns in a gated panel, followed by the up columns they meet
 
 _V4 = ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi2"]
 
@@ -30,8 +29,12 @@ LEVELS: dict[str, tuple[list[str], list[str]]] = {
     "portable": ([], []),
 }
 
-FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
+FLAGS = ["-std=c++17", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
          "-ffp-contract=fast", "-fno-gnu-unique", "-Wall", "-Wextra", "-Wno-psabi"]  # fmt: skip
+
+# How the names of sources begin that want -O3: loops for the compiler to vectorise, and one file
+# that was slower without. The rest of the library is written in vectors, and as fast at -O2.
+HOT = ("kernels", "attention_dot")
 
 
 @cache
@@ -68,29 +71,45 @@ def cpu(isa: str = "auto") -> Target:
 
 
 # -- weight packing: the layouts that templates/cpu/lib/gemm.hpp documents ------------------
-def panels(w: torch.Tensor) -> torch.Tensor:
-    """w[..., N, K] -> fp32 [..., N/32, K, 32] or bf16 [..., N/32, Kp/2, 32, 2], zero padded."""
-    *lead, n, k = w.shape
-    wide = w.dtype.itemsize == 4
-    w = F.pad(w, (0, 0 if wide else -k % 32, 0, -n % PANEL))
-    if wide:
-        return w.reshape(*lead, -1, PANEL, k).transpose(-1, -2).contiguous()
-    pairs = w.contiguous().view(torch.int32)  # a bf16 pair moves as one word
-    pairs = pairs.reshape(*lead, -1, PANEL, w.shape[-1] // 2).transpose(-1, -2).contiguous()
-    return pairs.view(torch.bfloat16).unflatten(-1, (PANEL, 2))
+def raw(w: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    return w.contiguous() if out is None else out.copy_(w)
 
 
-def panels_gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """Two weights [..., N, K] with their rows interleaved by 16, then packed."""
-    pad = (0, 0, 0, -gate.shape[-2] % GATE)
-    gate, up = (F.pad(w, pad).unflatten(-2, (-1, 1, GATE)) for w in (gate, up))
-    return panels(torch.cat([gate, up], -3).flatten(-4, -2))
+def panels(*weights: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """w[..., N, K] -> fp32 [..., N/32, K, 32] or bf16 [..., N/32, Kp/2, 32, 2], zero padded.
+
+    Of two weights, gate and up, a panel holds 16 rows each. `out` is written, if it is given;
+    weights that need no padding then go there without a copy in between.
+    """
+    width = PANEL // len(weights)
+    *lead, n, k = weights[0].shape
+    wide = weights[0].dtype.itemsize == 4
+    pad = (0, 0 if wide else -k % 32, 0, -n % width)
+    shape = [*lead, -(-n // width), k + pad[1], PANEL]
+    if not wide:
+        shape[-2:] = [shape[-2] // 2, PANEL, 2]
+    if out is None:
+        out = weights[0].new_empty(shape)
+    units = out if wide else out.view(torch.int32)[..., 0]  # a bf16 pair moves as one word
+    for part, w in zip(units.split(width, -1), weights, strict=True):
+        if any(pad):
+            w = F.pad(w, pad)
+        if not wide:
+            w = (w if _holds_pairs(w) else w.contiguous()).view(torch.int32)
+        part.copy_(w.unflatten(-2, (-1, width)).transpose(-1, -2))
+    return out
+
+
+def _holds_pairs(w: torch.Tensor) -> bool:
+    """Whether a tensor of 16-bit values can be viewed as one of 32-bit words."""
+    *outer, last = w.stride()
+    return last == 1 and not any(s % 2 for s in (w.storage_offset(), *outer))
 
 
 PACK: dict[str, Callable[..., torch.Tensor]] = {
-    "raw": lambda w: w.contiguous(),
+    "raw": raw,
     "panels": panels,
-    "panels_gated": panels_gated,
+    "panels_gated": panels,
     "experts": panels,
-    "experts_gated": lambda w: panels_gated(*w.chunk(2, dim=-2)),
+    "experts_gated": lambda w, out=None: panels(*w.chunk(2, dim=-2), out=out),
 }

@@ -9,9 +9,6 @@ namespace xc {
 
 namespace {
 
-using core::Partial;
-using core::Slice;
-
 constexpr i64 kSplitKeys = 256;  // keys per task when the rows alone give too little work; fixed,
                                  // so that sums do not depend on the number of threads
 constexpr i64 kSplitRows = 32;   // slices with at most this many rows are split over keys
@@ -47,8 +44,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
   const i64 partial_elems = PartialStore::elems(kSplitRows, Dv);
   const size_t index_bytes = size_t(round_up(requests * sizeof(Entry) + 8, 64));
   const size_t own_bytes = size_t(round_up(partial_elems * 4, 64));
-  const size_t work_bytes =
-      std::max(core::panels_scratch<T>(kTaskRows, D, Dv), core::dot_scratch<T>(D, Dv));
+  const size_t work_bytes = std::max(panels_scratch<T>(kTaskRows, D, Dv), dot_scratch<T>(D, Dv));
   char* scratch = static_cast<char*>(t.scratch(index_bytes + own_bytes + work_bytes));
   Entry* index = reinterpret_cast<Entry*>(scratch);
   float* own = reinterpret_cast<float*>(scratch + index_bytes);
@@ -84,18 +80,18 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     Slice<T> s = slice(e - index, head);
     if (s.rows() > kSplitRows) {
       i64 r0 = part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);
-      return core::attend_panels<T>(s, r0, r1, 0, s.keys, work, nullptr);
+      return attend_panels<T>(s, r0, r1, 0, s.keys, work, nullptr);
     }
     PartialStore store{own, s.rows(), Dv};
     if (split > 1) store.base = partials + (e->first_part + head * split + part) * partial_elems;
     Partial result = store.partial();
     i64 j0 = part * kSplitKeys, j1 = std::min(s.keys, j0 + kSplitKeys);
-    if (s.rows() <= core::dot_rows<T>())
-      core::attend_dot(s, j0, j1, work, result);
+    if (s.rows() <= dot_rows<T>())
+      attend_dot(s, j0, j1, work, result);
     else
-      core::attend_panels<T>(s, 0, s.rows(), j0, j1, work, &result);
+      attend_panels<T>(s, 0, s.rows(), j0, j1, work, &result);
     if (split == 1)
-      for (i64 row = 0; row < s.rows(); ++row) core::finish_row(s, row, result, 0, 1);
+      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, result, 0, 1);
   });
   if (!parts) return;
 
@@ -107,7 +103,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     Slice<T> s = slice(task / heads, head);
     PartialStore store{partials + (e.first_part + head * split) * partial_elems, s.rows(), Dv};
     for (i64 row = 0; row < s.rows(); ++row)
-      core::finish_row(s, row, store.partial(), partial_elems, split);
+      finish_row(s, row, store.partial(), partial_elems, split);
   });
 }
 
@@ -186,12 +182,5 @@ void paged_attention(const Team& t, const PagedAttention<T>& a) {
         return s;
       });
 }
-
-#define XC_INSTANTIATE(T)                                       \
-  template void attention<T>(const Team&, const Attention<T>&); \
-  template void paged_attention<T>(const Team&, const PagedAttention<T>&);
-XC_INSTANTIATE(float)
-XC_INSTANTIATE(bf16)
-#undef XC_INSTANTIATE
 
 }  // namespace xc

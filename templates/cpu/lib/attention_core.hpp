@@ -5,8 +5,6 @@
 #include "attention.hpp"
 
 namespace xc {
-namespace core {
-
 /// Rows are ordered position by position: row r is query i = r / group of query head r % group, so
 /// that neighbouring rows see nearly the same keys.
 template <class T>
@@ -59,7 +57,7 @@ vf Slice<T>::mask_values(i64 r, i64 j, int n) const {
   float value[VL] = {};
   for (int i = 0; i < n; ++i, at += m_j) {
     if (mask_kind == kBoolMask)
-      value[i] = mask[at] ? 0.0f : -HUGE_VALF;
+      value[i] = mask[at] ? 0.0f : -kInf;
     else if (mask_kind == kFloatMask)
       value[i] = reinterpret_cast<const float*>(mask)[at];
     else
@@ -108,5 +106,4 @@ inline float maximum(const float* x, i64 n, float start) {
   return best;
 }
 
-}  // namespace core
 }  // namespace xc

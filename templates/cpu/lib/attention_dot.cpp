@@ -6,8 +6,6 @@
 #include "transpose.hpp"
 
 namespace xc {
-namespace core {
-
 namespace {
 
 constexpr i64 kBlock = 64;  // keys per inner block
@@ -30,7 +28,7 @@ struct Dot {
   static vf load_n(const T* p, int n) { return vload_n(p, n); }
   static void add(vf& c, vf key, const float* q) { c += key * vload(q); }
 };
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
+#if XC_BF16_DOT
 template <>
 struct Dot<bf16> {
   using Query = bf16;
@@ -41,9 +39,7 @@ struct Dot<bf16> {
     std::memcpy(buf, p, size_t(n) * sizeof(bf16));
     return load(buf);
   }
-  static void add(vf& c, vf key, const bf16* q) {
-    c = (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)key, (__m512bh)load(q));
-  }
+  static void add(vf& c, vf key, const bf16* q) { c = dot_bf16(c, key, load(q)); }
 };
 #endif
 template <class T>
@@ -159,7 +155,7 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
     const T* from = s.q_row(r);
     for (i64 d = 0; d < q_ld; d += VL)
       vstore(q + r * q_ld + d, vload_n(from + d, int(std::clamp<i64>(s.D - d, 0, VL))));
-    result.max[r] = -HUGE_VALF;
+    result.max[r] = -kInf;
     result.sum[r] = 0.0f;
   }
   std::fill(out, out + rows * out_ld, 0.0f);
@@ -186,10 +182,9 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
       if (s.mask)
         for (i64 i = 0; i < n; i += VL)
           vstore(pr + i, vload(pr + i) + s.mask_values(r, j + i, int(std::min<i64>(VL, n - i))));
-      for (i64 i = std::clamp<i64>(s.limit(r) - j, 0, n); i < round_up(n, VL); ++i)
-        pr[i] = -HUGE_VALF;
+      for (i64 i = std::clamp<i64>(s.limit(r) - j, 0, n); i < round_up(n, VL); ++i) pr[i] = -kInf;
       float max = maximum(pr, n, result.max[r]);
-      float base = max == -HUGE_VALF ? 0.0f : max;
+      float base = max == -kInf ? 0.0f : max;
       float decay = math::exp(result.max[r] - base);
       vf total = {};
       for (i64 i = 0; i < n; i += VL) {
@@ -223,9 +218,9 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
 template <class T>
 void finish_row(const Slice<T>& s, i64 r, const Partial& first, i64 stride, i64 count) {
   const float* part_max = first.max + r;
-  float max = -HUGE_VALF, sum = 0.0f;
+  float max = -kInf, sum = 0.0f;
   for (i64 c = 0; c < count; ++c) max = std::max(max, part_max[c * stride]);
-  float base = max == -HUGE_VALF ? 0.0f : max;
+  float base = max == -kInf ? 0.0f : max;
   for (i64 c = 0; c < count; ++c)
     sum += first.sum[r + c * stride] * math::exp(part_max[c * stride] - base);
   // A row without keys has sum 0 and gives zeros; NaN scores give NaN.
@@ -241,14 +236,4 @@ void finish_row(const Slice<T>& s, i64 r, const Partial& first, i64 stride, i64 
   }
 }
 
-#define XC_INSTANTIATE(T)                                                        \
-  template int dot_rows<T>();                                                    \
-  template size_t dot_scratch<T>(i64, i64);                                      \
-  template void attend_dot<T>(const Slice<T>&, i64, i64, void*, const Partial&); \
-  template void finish_row<T>(const Slice<T>&, i64, const Partial&, i64, i64);
-XC_INSTANTIATE(float)
-XC_INSTANTIATE(bf16)
-#undef XC_INSTANTIATE
-
-}  // namespace core
 }  // namespace xc

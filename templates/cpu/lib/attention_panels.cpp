@@ -10,8 +10,6 @@
 #include "transpose.hpp"
 
 namespace xc {
-namespace core {
-
 namespace {
 
 constexpr i64 kKeys = 128;  // keys per block
@@ -106,7 +104,7 @@ void softmax(State& st, const float* score, T* prob, i64 j0, i64 n, i64 padded, 
     limit -= int32_t(j0);
     auto at = [&](i64 j) {
       vf x = scale * vload(score + j * kPanel + col);
-      return ragged ? select(limit > int32_t(j), x, splat(-HUGE_VALF)) : x;
+      return ragged ? select(limit > int32_t(j), x, splat(-kInf)) : x;
     };
     vf old = vload(st.max + col), m0 = old, m1 = old;
     i64 j = 0;
@@ -116,7 +114,7 @@ void softmax(State& st, const float* score, T* prob, i64 j0, i64 n, i64 padded, 
     }
     if (j < n) m0 = vmax(at(j), m0);
     vf max = vmax(m0, m1);
-    vf base = select(max == -HUGE_VALF, vf{}, max);
+    vf base = select(max == -kInf, vf{}, max);
     vf decay = math::exp(old - base), s0 = {}, s1 = {};
     for (j = 0; j + 2 <= n; j += 2) {
       vf p0 = math::exp(at(j) - base), p1 = math::exp(at(j + 1) - base);
@@ -181,7 +179,7 @@ void start_panel(const Slice<T>& s, i64 row, int cols, T* queries, State& st) {
     st.limit[c] = int32_t(limit);
     st.first_limit = std::min(st.first_limit, limit);
     st.last_limit = std::max(st.last_limit, limit);
-    st.max[c] = -HUGE_VALF;
+    st.max[c] = -kInf;
     st.sum[c] = 0.0f;
   }
   pack_panel(queries, rows, cols, s.D);
@@ -232,12 +230,4 @@ void attend_panels(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scra
     write_rows(s, r0 + p * kPanel, b.state[p], b.out + p * out_elems, result);
 }
 
-#define XC_INSTANTIATE(T)                           \
-  template size_t panels_scratch<T>(i64, i64, i64); \
-  template void attend_panels<T>(const Slice<T>&, i64, i64, i64, i64, void*, const Partial*);
-XC_INSTANTIATE(float)
-XC_INSTANTIATE(bf16)
-#undef XC_INSTANTIATE
-
-}  // namespace core
 }  // namespace xc

@@ -1,12 +1,8 @@
 // Scalar types, native vectors and branch-free math shared by every kernel.
 #pragma once
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#endif
 
 namespace xc {
 
@@ -56,6 +52,12 @@ inline void store(float* p, float x) { *p = x; }
 inline void store(bf16* p, float x) { *p = to_bf16(x); }
 
 // ---- native vectors ---------------------------------------------------------------------------
+// The few instructions that C++ has no operator for are written as asm: <immintrin.h> would take
+// most of the time that a file needs to compile.
+
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+#define XC_BF16_DOT 1
+#endif
 
 // Width of the widest native fp32 vector. GCC keeps wider-than-native vectors in memory, so the
 // kernels are written for `VL` lanes instead of a fixed 16.
@@ -71,6 +73,8 @@ typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
 typedef uint32_t vu __attribute__((vector_size(VL * 4)));
 typedef uint16_t vh __attribute__((vector_size(VL * 2)));  // VL bf16 values
+
+constexpr float kInf = __builtin_inff();
 
 inline vf splat(float x) { return x - vf{}; }
 inline vu as_bits(vf x) { return (vu)x; }
@@ -88,10 +92,21 @@ inline vf vload(const bf16* p) {
   return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 
+#if XC_BF16_DOT
+// c plus the products of 16 pairs of bf16, in fp32. By value: an asm operand that is a reference
+// keeps arrays of accumulators in memory.
+inline vf dot_bf16(vf c, vf a, vf b) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+  return c;
+}
+#endif
+
 // VL fp32 values rounded to bf16.
 inline vh round_bf16(vf v) {
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
-  return (vh)_mm512_cvtneps_pbh((__m512)v);
+#if XC_BF16_DOT
+  vh h;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
+  return h;
 #else
   vu u = (vu)v;
   vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;

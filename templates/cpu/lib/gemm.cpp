@@ -21,10 +21,8 @@ constexpr i64 kAmxMinRows = 7;
 // ---- vector micro-kernel ----------------------------------------------------------------------
 
 inline void multiply_add(vf& c, float a, vf w) { c += a * w; }
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
-inline void multiply_add(vf& c, uint32_t a, vf w) {
-  c = (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)_mm512_set1_epi32(int(a)), (__m512bh)w);
-}
+#if XC_BF16_DOT
+inline void multiply_add(vf& c, uint32_t a, vf w) { c = dot_bf16(c, w, (vf)(a - vu{})); }
 #else
 inline void multiply_add(vf& c, const Widened& a, vf w) {
   c += a.even * (vf)((vu)w << 16);
@@ -125,6 +123,23 @@ struct Stream {
   }
 };
 
+template <int T>
+void tile_zero() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(T));
+}
+template <int T>
+void tile_load(const void* from, i64 stride) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(T) : "memory");
+}
+template <int T>
+void tile_store(void* to, i64 stride) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(T) : "memory");
+}
+template <int C, int A, int B>
+void tile_dot() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
+}
+
 // Tiles 0..3 accumulate 32 rows x 32 columns, 4..5 hold rows, 6..7 columns.
 template <int Rows, bool Near>
 void tile_product(const char* a, i64 a_stride, const char* w, i64 steps, float* acc, bool load,
@@ -132,43 +147,43 @@ void tile_product(const char* a, i64 a_stride, const char* w, i64 steps, float* 
   constexpr int ld = kPanel * 4;
   float* lower = acc + kTileRows * kPanel;
   if (load) {
-    _tile_loadd(0, acc, ld);
-    _tile_loadd(1, acc + 16, ld);
+    tile_load<0>(acc, ld);
+    tile_load<1>(acc + 16, ld);
     if (Rows == 2) {
-      _tile_loadd(2, lower, ld);
-      _tile_loadd(3, lower + 16, ld);
+      tile_load<2>(lower, ld);
+      tile_load<3>(lower + 16, ld);
     }
   } else {
-    _tile_zero(0);
-    _tile_zero(1);
+    tile_zero<0>();
+    tile_zero<1>();
     if (Rows == 2) {
-      _tile_zero(2);
-      _tile_zero(3);
+      tile_zero<2>();
+      tile_zero<3>();
     }
   }
   for (i64 s = 0; s < steps; ++s) {
-    _tile_loadd(6, w, 128);
-    _tile_loadd(4, a, 64);
+    tile_load<6>(w, 128);
+    tile_load<4>(a, 64);
     stream.advance();
-    _tile_dpbf16ps(0, 4, 6);
+    tile_dot<0, 4, 6>();
     stream.advance();
-    _tile_loadd(7, w + 64, 128);
+    tile_load<7>(w + 64, 128);
     stream.advance();
-    _tile_dpbf16ps(1, 4, 7);
+    tile_dot<1, 4, 7>();
     stream.advance();
     if (Rows == 2) {
-      _tile_loadd(5, a + a_stride, 64);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+      tile_load<5>(a + a_stride, 64);
+      tile_dot<2, 5, 6>();
+      tile_dot<3, 5, 7>();
     }
     a += 1024;
     w += 2048;
   }
-  _tile_stored(0, acc, ld);
-  _tile_stored(1, acc + 16, ld);
+  tile_store<0>(acc, ld);
+  tile_store<1>(acc + 16, ld);
   if (Rows == 2) {
-    _tile_stored(2, lower, ld);
-    _tile_stored(3, lower + 16, ld);
+    tile_store<2>(lower, ld);
+    tile_store<3>(lower + 16, ld);
   }
 }
 
@@ -194,7 +209,8 @@ void amx_groups(const void* packed, i64 m, const bf16* panel, i64 K, float* acc,
   }
 }
 
-void amx_product(const void* packed, i64 m, const bf16* panel, i64 K, float* acc, bool accumulate) {
+[[maybe_unused]] void amx_product(const void* packed, i64 m, const bf16* panel, i64 K, float* acc,
+                                  bool accumulate) {
   if (m <= 2 * kTileRows)
     amx_groups<true>(packed, m, panel, K, acc, accumulate);
   else
@@ -213,14 +229,14 @@ TileScope::TileScope(Kernel kernel) : on_(kernel == Kernel::amx) {
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     };
     static const Config config;
-    _tile_loadconfig(&config);
+    asm volatile("ldtilecfg %0" ::"m"(config));
   }
 #endif
 }
 
 TileScope::~TileScope() {
 #if XC_AMX
-  if (on_) _tile_release();
+  if (on_) asm volatile("tilerelease" ::: "memory");
 #endif
 }
 
@@ -364,17 +380,5 @@ void matmul(const Team& t, const T* a, i64 abatch, i64 lda, const T* b, i64 bbat
     }
   });
 }
-
-#define XC_INSTANTIATE(T)                                                                         \
-  template Kernel choose_kernel<T>(i64);                                                          \
-  template int row_group<T>(Kernel);                                                              \
-  template void panel_product<T>(Kernel, const void*, i64, const T*, i64, int, float*, bool);     \
-  template void linear<T>(const Team&, const T*, i64, const T*, i64, i64, i64, Store,             \
-                          const void*);                                                           \
-  template void matmul<T>(const Team&, const T*, i64, i64, const T*, i64, i64, i64, T*, i64, i64, \
-                          i64, i64);
-XC_INSTANTIATE(float)
-XC_INSTANTIATE(bf16)
-#undef XC_INSTANTIATE
 
 }  // namespace xc

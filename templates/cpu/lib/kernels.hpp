@@ -3,7 +3,8 @@
 #include <limits>
 
 #include "attention.hpp"
+#include "copy.hpp"
 #include "gemm.hpp"
-#include "misc.hpp"
 #include "moe.hpp"
 #include "pointwise.hpp"
+#include "select.hpp"

@@ -139,7 +139,7 @@ inline float gelu(float x) { return detail::gelu(x); }
 inline float gelu_tanh(float x) { return detail::gelu_tanh(x); }
 inline float relu(float x) { return detail::relu(x); }
 inline float rsqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
-inline float log(float x) { return std::log(x); }
+inline float log(float x) { return __builtin_logf(x); }
 
 inline vf exp(vf x) { return detail::exp(x); }
 inline vf silu(vf x) { return detail::silu(x); }

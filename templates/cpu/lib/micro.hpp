@@ -29,7 +29,7 @@ struct UnitOf {
 };
 template <>
 struct UnitOf<bf16> {
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
+#if XC_BF16_DOT
   using type = uint32_t;
 #else
   using type = Widened;

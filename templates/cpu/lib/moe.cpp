@@ -164,10 +164,6 @@ void combine(const Experts<T>& e, const Plan<T>& plan, i64 token, i64 h0, i64 h1
 
 }  // namespace
 
-i64 experts_workspace(i64 tokens, i64 hidden, i64 inter, i64 experts, i64 topk, i64 elem) {
-  return tokens * topk * (4 * hidden + elem * padded_inter(inter) + 40) + 32 * experts + 4096;
-}
-
 template <class T>
 void experts(const Team& t, const Experts<T>& e) {
   if (e.tokens == 0) return;
@@ -203,8 +199,5 @@ void experts(const Team& t, const Experts<T>& e) {
     combine(e, plan, i / chunks, h, std::min(e.hidden, h + kChunk));
   }
 }
-
-template void experts<float>(const Team&, const Experts<float>&);
-template void experts<bf16>(const Team&, const Experts<bf16>&);
 
 }  // namespace xc

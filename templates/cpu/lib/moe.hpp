@@ -21,13 +21,11 @@ struct Experts {
   T* y;           // [tokens, hidden], contiguous
   i64 tokens, hidden, inter, experts, topk;
   Act act;
-  void* workspace;       // experts_workspace() bytes, 64-byte aligned, shared by the team
+  // 64-byte aligned, shared by the team. Bytes, with rows = tokens*topk and inter16 = inter rounded
+  // up to 16: rows * (4*hidden + sizeof(T)*inter16 + 40) + 32*experts + 4096
+  void* workspace;
   bool has_gate = true;  // false: down_e(act(up_e x_t))
 };
-
-/// Bytes of workspace. With rows = tokens*topk and inter16 = inter rounded up to 16:
-///   rows * (4*hidden + elem*inter16 + 40) + 32*experts + 4096
-i64 experts_workspace(i64 tokens, i64 hidden, i64 inter, i64 experts, i64 topk, i64 elem);
 
 /// T = float or bf16. The activation is rounded to T before `down`; the combine runs in fp32, over
 /// k in order.

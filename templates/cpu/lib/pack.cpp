@@ -48,7 +48,7 @@ void transpose_rows(uint32_t* dst, i64 ld, const T* const* rows, int count, int 
   }
 }
 
-void pack_tiles(uint16_t* dst, const bf16* const* rows, i64 m, i64 K) {
+[[maybe_unused]] void pack_tiles(uint16_t* dst, const bf16* const* rows, i64 m, i64 K) {
   i64 steps = ceil_div(K, kTileK), whole = K / kTileK;
   for (i64 g = 0; g < m; g += kTileRows) {
     int count = int(std::min<i64>(kTileRows, m - g));
@@ -80,7 +80,7 @@ inline vu load_pairs(const bf16* const* rows, i64 k, i64 p, i64 i, int valid) {
   return pair_up(pair[0], pair[1]);
 }
 
-void pack_tiles_transposed(uint16_t* dst, const bf16* const* rows, i64 k, i64 M) {
+[[maybe_unused]] void pack_tiles_transposed(uint16_t* dst, const bf16* const* rows, i64 k, i64 M) {
   i64 steps = ceil_div(k, kTileK);
   for (i64 i = 0; i < M; i += VL) {
     int valid = int(std::min<i64>(VL, M - i));
@@ -163,14 +163,5 @@ void pack_panel(T* panel, const T* const* rows, int cols, i64 K) {
   std::memset(static_cast<void*>(panel + used * kPanel), 0,
               size_t(padded_k<T>(K) - used) * kPanel * sizeof(T));
 }
-
-#define XC_INSTANTIATE(T)                                                          \
-  template size_t packed_rows_bytes<T>(Kernel, i64, i64);                          \
-  template void pack_rows<T>(Kernel, void*, const T* const*, i64, i64);            \
-  template void pack_rows_transposed<T>(Kernel, void*, const T* const*, i64, i64); \
-  template void pack_panel<T>(T*, const T* const*, int, i64);
-XC_INSTANTIATE(float)
-XC_INSTANTIATE(bf16)
-#undef XC_INSTANTIATE
 
 }  // namespace xc

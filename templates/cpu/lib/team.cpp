@@ -23,7 +23,7 @@ constexpr int kRing = 64;  // parallel_for calls that may be in flight at once
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
-  _mm_pause();
+  asm volatile("pause");
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif

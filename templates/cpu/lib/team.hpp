@@ -43,6 +43,13 @@ struct Team {
     return {begin < count ? begin : count, end < count ? end : count};
   }
 
+  /// Calls f(row) for this thread's share of the rows.
+  template <class F>
+  void each_row(i64 rows, F&& f) const {
+    const auto [begin, end] = split(rows);
+    for (i64 r = begin; r < end; ++r) f(r);
+  }
+
   /// Private 64-byte aligned memory, kept between launches. A kernel holds one at a time: a second
   /// call may move it.
   void* scratch(size_t bytes) const;
