@@ -19,7 +19,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 import xcompile
-from xcompile import build, inspect_graph
+from xcompile import hostcc, inspect_graph
 from xcompile.cli import app
 from xcompile.cli_compile import dim_names, named_dims
 from xcompile.errors import XCompileError
@@ -233,11 +233,11 @@ def test_unsupported_dtype(tmp_path):
 
 def test_no_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    build.compiler.cache_clear()
+    hostcc.compiler.cache_clear()
     try:
         message = refused(cli(MLP, "-o", tmp_path / "out"))
     finally:
-        build.compiler.cache_clear()
+        hostcc.compiler.cache_clear()
     assert "no C++ compiler: 'no-such-compiler'" in message
     assert "apt-get install g++" in message
     assert not list(tmp_path.iterdir())

@@ -24,11 +24,11 @@ from tests.helpers import (
     type_of,
 )
 from xcompile import compile as xcompile
-from xcompile.build import compiler
 from xcompile.codegen.lower import lower
 from xcompile.codegen.sources import PARTS, emit
 from xcompile.compiler import executor, make_target
 from xcompile.errors import UnsupportedError
+from xcompile.hostcc import compiler
 from xcompile.ir import Graph, Type, Value
 from xcompile.symbolic import Range, symbol
 from xcompile.targets.cpu import FLAGS, LEVELS

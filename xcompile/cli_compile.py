@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from xcompile import artifact, build
+from xcompile import artifact, hostcc
 from xcompile.api import compile, is_language_model
 from xcompile.compiler import make_target
 from xcompile.errors import XCompileError
@@ -46,7 +46,7 @@ def run_compile(
     make_target(target)  # what can be refused at once is refused before the long part
     ranges = dict(map(parse_range, dynamic))
     artifact.check_destination(out)
-    build.compiler()
+    hostcc.compiler()
     module = load_module(file)
     model = get_model(module, file)
     if dtype is not None and isinstance(model, torch.nn.Module):
@@ -275,6 +275,6 @@ def run_opt(file: Path, passes: list[str], out: Path | None, target: str) -> Non
         print(to_text(graph), end="")
         return
     try:
-        build.write_atomic(out, to_text(graph).encode())
+        hostcc.write_atomic(out, to_text(graph).encode())
     except OSError as e:
         raise XCompileError(f"cannot write {out}: {e.strerror}") from None

@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from xcompile import artifact
-from xcompile.build import write_atomic
 from xcompile.check import Examples, Row, check, names_of
 from xcompile.errors import ShapeError, XCompileError
 from xcompile.executable import Executable
+from xcompile.hostcc import write_atomic
 from xcompile.ir import bind_shapes
 from xcompile.report import by_label, number, summary
 from xcompile.runtime.generate import allocate

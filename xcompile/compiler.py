@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from xcompile.build import build, compiler
+from xcompile.build import build
 from xcompile.codegen.lower import lower
 from xcompile.codegen.sources import emit
 from xcompile.dump import Dumper
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend.fx import Imported
+from xcompile.hostcc import compiler
 from xcompile.ir import Graph
 from xcompile.manifest import packed_type
 from xcompile.passes import PassRecord, run_pipeline

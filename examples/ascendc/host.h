@@ -9,13 +9,13 @@
 
 #include "acl/acl.h"
 
-#define ACL_CHECK(call)                                                   \
-  do {                                                                    \
-    const aclError status = (call);                                       \
-    if (status != ACL_SUCCESS) {                                          \
-      std::printf("%s failed with error %d\n", #call, status);            \
-      std::exit(1);                                                       \
-    }                                                                     \
+#define ACL_CHECK(call)                                        \
+  do {                                                         \
+    const aclError status = (call);                            \
+    if (status != ACL_SUCCESS) {                               \
+      std::printf("%s failed with error %d\n", #call, status); \
+      std::exit(1);                                            \
+    }                                                          \
   } while (0)
 
 struct Device {
@@ -79,8 +79,7 @@ int check(const char* name, const std::vector<T>& got, const std::vector<R>& wan
   size_t at = 0;
   for (size_t i = 0; i < want.size(); ++i) {
     const double w = static_cast<double>(want[i]);
-    const double error =
-        std::fabs(static_cast<double>(got[i]) - w) / std::max(std::fabs(w), scale);
+    const double error = std::fabs(static_cast<double>(got[i]) - w) / std::max(std::fabs(w), scale);
     if (!(error <= worst)) {
       worst = error;
       at = i;

@@ -1,5 +1,4 @@
-"""Every check catches its planted fault and is silent on the correct twin, whatever the order of the
-cores."""
+"""Every check catches its planted fault and is silent on the correct twin, in any core order."""
 
 import re
 from pathlib import Path

@@ -30,7 +30,12 @@ def built(tmp_path_factory):
 
 def run(program: Path, *args: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [program, *args], env={**os.environ, **env}, capture_output=True, text=True, timeout=300
+        [program, *args],
+        check=False,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 

@@ -2,10 +2,10 @@
 #pragma once
 #include "ascsim/base.h"
 #include "ascsim/core.h"
-#include "ascsim/tensor.h"
+#include "ascsim/lanes.h"
 #include "ascsim/pipe.h"
 #include "ascsim/sync.h"
-#include "ascsim/lanes.h"
+#include "ascsim/tensor.h"
 #if __has_include("ascsim/system.h")
 #include "ascsim/system.h"
 #endif

@@ -26,9 +26,8 @@ struct NamedCheck {
   uint32_t bits;
 };
 constexpr NamedCheck kCheckNames[] = {
-    {"bounds", kBounds}, {"align", kAlign}, {"param", kParam}, {"init", kInit},
-    {"race", kRace},     {"queue", kQueue}, {"flag", kFlag},   {"chip", kChip},
-    {"all", kAllChecks}, {"none", 0},
+    {"bounds", kBounds}, {"align", kAlign}, {"param", kParam}, {"init", kInit},     {"race", kRace},
+    {"queue", kQueue},   {"flag", kFlag},   {"chip", kChip},   {"all", kAllChecks}, {"none", 0},
 };
 
 const char* checkName(Check c) {
@@ -233,9 +232,9 @@ const char* memName(Mem m) {
 }
 
 const char* dtypeName(DType t) {
-  static const char* const names[] = {"uint8_t", "int8_t",  "uint16_t", "int16_t",    "uint32_t",
-                                      "int32_t", "uint64_t", "int64_t",  "half",       "bfloat16_t",
-                                      "float",   "double",  "int4b_t",  "bool", "struct"};
+  static const char* const names[] = {"uint8_t", "int8_t",   "uint16_t", "int16_t", "uint32_t",
+                                      "int32_t", "uint64_t", "int64_t",  "half",    "bfloat16_t",
+                                      "float",   "double",   "int4b_t",  "bool",    "struct"};
   return names[static_cast<int>(t)];
 }
 
@@ -248,27 +247,48 @@ std::string coreName(const Core& c) {
 EventPipes eventPipes(AscendC::HardEvent e) {
   using E = AscendC::HardEvent;
   static const std::map<E, EventPipes> table = {
-      {E::MTE2_MTE1, {Pipe::MTE2, Pipe::MTE1}}, {E::MTE1_MTE2, {Pipe::MTE1, Pipe::MTE2}},
-      {E::MTE1_M, {Pipe::MTE1, Pipe::M}},       {E::M_MTE1, {Pipe::M, Pipe::MTE1}},
-      {E::MTE2_V, {Pipe::MTE2, Pipe::V}},       {E::V_MTE2, {Pipe::V, Pipe::MTE2}},
-      {E::MTE3_V, {Pipe::MTE3, Pipe::V}},       {E::V_MTE3, {Pipe::V, Pipe::MTE3}},
-      {E::M_V, {Pipe::M, Pipe::V}},             {E::V_M, {Pipe::V, Pipe::M}},
-      {E::V_V, {Pipe::V, Pipe::V}},             {E::MTE3_MTE1, {Pipe::MTE3, Pipe::MTE1}},
-      {E::MTE1_MTE3, {Pipe::MTE1, Pipe::MTE3}}, {E::MTE1_V, {Pipe::MTE1, Pipe::V}},
-      {E::MTE2_M, {Pipe::MTE2, Pipe::M}},       {E::M_MTE2, {Pipe::M, Pipe::MTE2}},
-      {E::V_MTE1, {Pipe::V, Pipe::MTE1}},       {E::M_FIX, {Pipe::M, Pipe::FIX}},
-      {E::FIX_M, {Pipe::FIX, Pipe::M}},         {E::MTE3_MTE2, {Pipe::MTE3, Pipe::MTE2}},
-      {E::MTE2_MTE3, {Pipe::MTE2, Pipe::MTE3}}, {E::S_V, {Pipe::S, Pipe::V}},
-      {E::V_S, {Pipe::V, Pipe::S}},             {E::S_MTE2, {Pipe::S, Pipe::MTE2}},
-      {E::MTE2_S, {Pipe::MTE2, Pipe::S}},       {E::S_MTE3, {Pipe::S, Pipe::MTE3}},
-      {E::MTE3_S, {Pipe::MTE3, Pipe::S}},       {E::MTE2_FIX, {Pipe::MTE2, Pipe::FIX}},
-      {E::FIX_MTE2, {Pipe::FIX, Pipe::MTE2}},   {E::FIX_S, {Pipe::FIX, Pipe::S}},
-      {E::M_S, {Pipe::M, Pipe::S}},             {E::S_M, {Pipe::S, Pipe::M}},
-      {E::FIX_MTE3, {Pipe::FIX, Pipe::MTE3}},   {E::MTE3_FIX, {Pipe::MTE3, Pipe::FIX}},
-      {E::MTE1_FIX, {Pipe::MTE1, Pipe::FIX}},   {E::FIX_MTE1, {Pipe::FIX, Pipe::MTE1}},
-      {E::FIX_FIX, {Pipe::FIX, Pipe::FIX}},     {E::FIX_V, {Pipe::FIX, Pipe::V}},
-      {E::V_FIX, {Pipe::V, Pipe::FIX}},         {E::MTE1_S, {Pipe::MTE1, Pipe::S}},
-      {E::S_MTE1, {Pipe::S, Pipe::MTE1}},       {E::S_FIX, {Pipe::S, Pipe::FIX}},
+      {E::MTE2_MTE1, {Pipe::MTE2, Pipe::MTE1}},
+      {E::MTE1_MTE2, {Pipe::MTE1, Pipe::MTE2}},
+      {E::MTE1_M, {Pipe::MTE1, Pipe::M}},
+      {E::M_MTE1, {Pipe::M, Pipe::MTE1}},
+      {E::MTE2_V, {Pipe::MTE2, Pipe::V}},
+      {E::V_MTE2, {Pipe::V, Pipe::MTE2}},
+      {E::MTE3_V, {Pipe::MTE3, Pipe::V}},
+      {E::V_MTE3, {Pipe::V, Pipe::MTE3}},
+      {E::M_V, {Pipe::M, Pipe::V}},
+      {E::V_M, {Pipe::V, Pipe::M}},
+      {E::V_V, {Pipe::V, Pipe::V}},
+      {E::MTE3_MTE1, {Pipe::MTE3, Pipe::MTE1}},
+      {E::MTE1_MTE3, {Pipe::MTE1, Pipe::MTE3}},
+      {E::MTE1_V, {Pipe::MTE1, Pipe::V}},
+      {E::MTE2_M, {Pipe::MTE2, Pipe::M}},
+      {E::M_MTE2, {Pipe::M, Pipe::MTE2}},
+      {E::V_MTE1, {Pipe::V, Pipe::MTE1}},
+      {E::M_FIX, {Pipe::M, Pipe::FIX}},
+      {E::FIX_M, {Pipe::FIX, Pipe::M}},
+      {E::MTE3_MTE2, {Pipe::MTE3, Pipe::MTE2}},
+      {E::MTE2_MTE3, {Pipe::MTE2, Pipe::MTE3}},
+      {E::S_V, {Pipe::S, Pipe::V}},
+      {E::V_S, {Pipe::V, Pipe::S}},
+      {E::S_MTE2, {Pipe::S, Pipe::MTE2}},
+      {E::MTE2_S, {Pipe::MTE2, Pipe::S}},
+      {E::S_MTE3, {Pipe::S, Pipe::MTE3}},
+      {E::MTE3_S, {Pipe::MTE3, Pipe::S}},
+      {E::MTE2_FIX, {Pipe::MTE2, Pipe::FIX}},
+      {E::FIX_MTE2, {Pipe::FIX, Pipe::MTE2}},
+      {E::FIX_S, {Pipe::FIX, Pipe::S}},
+      {E::M_S, {Pipe::M, Pipe::S}},
+      {E::S_M, {Pipe::S, Pipe::M}},
+      {E::FIX_MTE3, {Pipe::FIX, Pipe::MTE3}},
+      {E::MTE3_FIX, {Pipe::MTE3, Pipe::FIX}},
+      {E::MTE1_FIX, {Pipe::MTE1, Pipe::FIX}},
+      {E::FIX_MTE1, {Pipe::FIX, Pipe::MTE1}},
+      {E::FIX_FIX, {Pipe::FIX, Pipe::FIX}},
+      {E::FIX_V, {Pipe::FIX, Pipe::V}},
+      {E::V_FIX, {Pipe::V, Pipe::FIX}},
+      {E::MTE1_S, {Pipe::MTE1, Pipe::S}},
+      {E::S_MTE1, {Pipe::S, Pipe::MTE1}},
+      {E::S_FIX, {Pipe::S, Pipe::FIX}},
   };
   return table.at(e);
 }
@@ -433,8 +453,9 @@ Core& aicOfGroup() {
   if (me.aic) return me;
   for (auto& c : g_run->cores)
     if (c->aic && c->block == me.block) return *c;
-  fail(kChip, "needs a cube core, but the kernel %s runs on vector cores only; declare it as a "
-              "mixed kernel (__mix__(1, 2) or KERNEL_TYPE_MIX_AIC_1_2)",
+  fail(kChip,
+       "needs a cube core, but the kernel %s runs on vector cores only; declare it as a "
+       "mixed kernel (__mix__(1, 2) or KERNEL_TYPE_MIX_AIC_1_2)",
        g_run->info.name);
 }
 
@@ -621,8 +642,9 @@ void yieldIfPolling(uint64_t address) {
   }
   KernelRun& run = *c.run;
   if (++run.polls > 1000000) {
-    record("deadlock", "the cores read the same global memory again and again and nothing changes: "
-                       "the value they wait for is never written");
+    record("deadlock",
+           "the cores read the same global memory again and again and nothing changes: "
+           "the value they wait for is never written");
     run.aborted = 1;
     throw KernelAbort{};
   }

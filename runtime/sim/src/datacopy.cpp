@@ -303,7 +303,8 @@ void carryRuns(Instr& i, const Place& dst, const Place& src, Runs r) {
   }
   for (uint64_t k = 0; k < r.count; ++k) {
     const int64_t n = static_cast<int64_t>(k);
-    i.move(src, static_cast<uint64_t>(n * r.srcStep), dst, static_cast<uint64_t>(n * r.dstStep), r.bytes);
+    i.move(src, static_cast<uint64_t>(n * r.srcStep), dst, static_cast<uint64_t>(n * r.dstStep),
+           r.bytes);
     std::memmove(hostPtr(dst) + n * r.dstStep, hostPtr(src) + n * r.srcStep, r.bytes);
   }
 }

@@ -74,8 +74,10 @@ void declare(Instr& instr, const Operand& o, const Lanes& l, bool write) {
   if (l.repeats == 0) return;
   const uint64_t bytes = l.elements() * o.elementBytes;
   if (l.full && o.dense(l)) {
-    if (write) instr.write(o.place, 0, bytes);
-    else instr.read(o.place, 0, bytes);
+    if (write)
+      instr.write(o.place, 0, bytes);
+    else
+      instr.read(o.place, 0, bytes);
     return;
   }
   const uint32_t perBlock = 32 / o.elementBytes;
@@ -90,8 +92,10 @@ void declare(Instr& instr, const Operand& o, const Lanes& l, bool write) {
       const uint64_t at = o.offset(r, first);
       if (mask == ~0u || !aligned) {
         const uint64_t n = 32u - static_cast<uint64_t>(__builtin_clz(mask));
-        if (write) instr.write(o.place, at, n);
-        else instr.read(o.place, at, n);
+        if (write)
+          instr.write(o.place, at, n);
+        else
+          instr.read(o.place, at, n);
       } else if (write) {
         instr.writeMasked(o.place, at, mask);
       } else {

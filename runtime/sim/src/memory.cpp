@@ -84,8 +84,9 @@ void gmHostRead(const void* p, size_t bytes) {
     a = stop;
   }
   if (missing != 0)
-    reportError("init", "the host reads " + std::to_string(bytes) + " bytes of device memory, of which " +
-                            std::to_string(missing) + " were never written, the first at byte " +
+    reportError("init", "the host reads " + std::to_string(bytes) +
+                            " bytes of device memory, of which " + std::to_string(missing) +
+                            " were never written, the first at byte " +
                             std::to_string(where - first) +
                             "; is a kernel's output incomplete, or a synchronise missing before "
                             "the copy?");
@@ -178,8 +179,12 @@ void Instr::align(Mem mem, uint64_t address, uint32_t alignment, const char* wha
          static_cast<unsigned long long>(address), memName(mem), alignment);
 }
 
-void Instr::read(Mem mem, uint64_t address, uint64_t bytes) { touch(mem, address, bytes, false, true); }
-void Instr::write(Mem mem, uint64_t address, uint64_t bytes) { touch(mem, address, bytes, true, false); }
+void Instr::read(Mem mem, uint64_t address, uint64_t bytes) {
+  touch(mem, address, bytes, false, true);
+}
+void Instr::write(Mem mem, uint64_t address, uint64_t bytes) {
+  touch(mem, address, bytes, true, false);
+}
 void Instr::readPadding(Mem mem, uint64_t address, uint64_t bytes) {
   touch(mem, address, bytes, false, false);
 }
@@ -194,10 +199,11 @@ uint64_t Instr::inside(const Place& p, uint64_t offset, uint64_t bytes, const ch
            static_cast<unsigned long long>(a + bytes), static_cast<unsigned long long>(p.limit),
            static_cast<unsigned long long>(a + bytes - p.limit));
   if (p.state != nullptr && p.state->generation != p.generation)
-    report(kQueue,
-           "%s a tensor of queue position %s after FreeTensor (freed by %s); its buffer may already "
-           "hold the next tile",
-           verb, p.state->queue, siteText(p.state->freedSite).c_str());
+    report(
+        kQueue,
+        "%s a tensor of queue position %s after FreeTensor (freed by %s); its buffer may already "
+        "hold the next tile",
+        verb, p.state->queue, siteText(p.state->freedSite).c_str());
   return a;
 }
 
@@ -282,8 +288,7 @@ void Instr::touch(Mem mem, uint64_t address, uint64_t bytes, bool write, bool wa
            static_cast<unsigned long long>(address));
     const uint64_t offset = address - reinterpret_cast<uintptr_t>(g->base);
     if (offset + bytes > g->bytes)
-      fail(kBounds,
-           "%s bytes [%llu, %llu) of a device allocation of %llu bytes: %llu past its end",
+      fail(kBounds, "%s bytes [%llu, %llu) of a device allocation of %llu bytes: %llu past its end",
            write ? "writes" : "reads", static_cast<unsigned long long>(offset),
            static_cast<unsigned long long>(offset + bytes),
            static_cast<unsigned long long>(g->bytes),
@@ -293,11 +298,12 @@ void Instr::touch(Mem mem, uint64_t address, uint64_t bytes, bool write, bool wa
   }
   const uint32_t size = memSize(mem);
   if (address + bytes > size || address + bytes < address)
-    fail(kBounds, "%s bytes [0x%llx, 0x%llx) of %s, which has 0x%x bytes", write ? "writes" : "reads",
-         static_cast<unsigned long long>(address), static_cast<unsigned long long>(address + bytes),
-         memName(mem), size);
+    fail(kBounds, "%s bytes [0x%llx, 0x%llx) of %s, which has 0x%x bytes",
+         write ? "writes" : "reads", static_cast<unsigned long long>(address),
+         static_cast<unsigned long long>(address + bytes), memName(mem), size);
   ensureLocal(core_, mem);
-  touchBlocks(*core_.local[static_cast<int>(mem)].shadow, nullptr, mem, address, bytes, write, wantInit);
+  touchBlocks(*core_.local[static_cast<int>(mem)].shadow, nullptr, mem, address, bytes, write,
+              wantInit);
 }
 
 void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, uint64_t bytes,
@@ -309,7 +315,7 @@ void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, 
   const uint64_t epoch = packEpoch(c.run->serial, c.index, pipe_, c.counter[p], atomic);
   const bool races = checking(kRace);
   const bool wantsInit = wantInit && checking(kInit);
-  uint64_t known = 0;      // the last epoch found to be ordered before this instruction
+  uint64_t known = 0;  // the last epoch found to be ordered before this instruction
   uint64_t missing = 0, missingAt = 0;
 
   // Is the access of `e` complete before this instruction starts?
@@ -353,8 +359,8 @@ void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, 
       return;
     }
     // Cores that write the same values to the same place race without consequence.
-    if (incoming_ != nullptr && otherWrote && mem == Mem::GM &&
-        epochCore(entry.epoch) != c.index && std::memcmp(base + first, incoming_, bytes) == 0)
+    if (incoming_ != nullptr && otherWrote && mem == Mem::GM && epochCore(entry.epoch) != c.index &&
+        std::memcmp(base + first, incoming_, bytes) == 0)
       return;
     const Core& other = *c.run->cores[static_cast<size_t>(epochCore(entry.epoch))];
     const Pipe q = epochPipe(entry.epoch);
@@ -385,8 +391,7 @@ void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, 
     a = stop;
     uint32_t& init = shadow.init_[index];
     if (wantsInit && (mask & ~init) != 0) {
-      if (missing == 0)
-        missingAt = index * 32 + static_cast<uint64_t>(__builtin_ctz(mask & ~init));
+      if (missing == 0) missingAt = index * 32 + static_cast<uint64_t>(__builtin_ctz(mask & ~init));
       missing += static_cast<uint64_t>(__builtin_popcount(mask & ~init));
     }
     if (write) init |= mask;

@@ -5,9 +5,9 @@
 namespace ascsim {
 
 const char* positionName(AscendC::TPosition p) {
-  static const char* const names[] = {"GM",     "A1",      "A2",  "B1",   "B2",        "C1",
-                                      "C2",     "CO1",     "CO2", "VECIN", "VECOUT",   "VECCALC",
-                                      "SPM",    "TSCM",    "C2PIPE2GM", "C2PIPE2LOCAL", "?"};
+  static const char* const names[] = {
+      "GM",    "A1",     "A2",      "B1",  "B2",   "C1",        "C2",           "CO1", "CO2",
+      "VECIN", "VECOUT", "VECCALC", "SPM", "TSCM", "C2PIPE2GM", "C2PIPE2LOCAL", "?"};
   return names[static_cast<int>(p)];
 }
 
@@ -21,7 +21,8 @@ size_t Ring::alloc() {
   if (!here()) return 0;
   used = true;
   if (states.empty())
-    fail(kQueue, "the queue at %s has no buffers; call TPipe::InitBuffer first", positionName(position));
+    fail(kQueue, "the queue at %s has no buffers; call TPipe::InitBuffer first",
+         positionName(position));
   for (size_t i = 0; i < states.size(); ++i) {
     const size_t k = (next + i) % states.size();
     BufState& s = *states[k];
@@ -33,7 +34,8 @@ size_t Ring::alloc() {
     return k;
   }
   fail(kQueue,
-       "no free buffer: all %zu of the queue at %s are in use; a FreeTensor is missing, or InitBuffer "
+       "no free buffer: all %zu of the queue at %s are in use; a FreeTensor is missing, or "
+       "InitBuffer "
        "gives the queue too few",
        states.size(), positionName(position));
 }
@@ -43,12 +45,12 @@ void Ring::enque(const BufState* state, Pipe from) {
   for (size_t i = 0; i < states.size(); ++i) {
     if (states[i].get() != state) continue;
     BufState& s = *states[i];
-    if (s.state == 0)
-      fail(kQueue, "the tensor was freed before; expected one from AllocTensor");
-    if (s.state == 2) fail(kQueue, "the tensor is already in the queue at %s", positionName(position));
+    if (s.state == 0) fail(kQueue, "the tensor was freed before; expected one from AllocTensor");
+    if (s.state == 2)
+      fail(kQueue, "the tensor is already in the queue at %s", positionName(position));
     if (filled.size() >= std::max<size_t>(depth, states.size()))
-      fail(kQueue, "the queue at %s already holds %zu tensors, its depth is %u", positionName(position),
-           filled.size(), depth);
+      fail(kQueue, "the queue at %s already holds %zu tensors, its depth is %u",
+           positionName(position), filled.size(), depth);
     s.state = 2;
     signal(from, s.enqueued, s.enqueToken);
     filled.push_back(i);
@@ -61,7 +63,8 @@ void Ring::enque(const BufState* state, Pipe from) {
 size_t Ring::deque(Pipe to) {
   if (!here()) return 0;
   if (filled.empty())
-    fail(kQueue, "nothing is in the queue at %s; an EnQue is missing (on the device DeQue would hang)",
+    fail(kQueue,
+         "nothing is in the queue at %s; an EnQue is missing (on the device DeQue would hang)",
          positionName(position));
   const size_t i = filled.front();
   filled.pop_front();
@@ -75,14 +78,16 @@ void Ring::free(BufState* state, Pipe from) {
   if (!here()) return;
   for (auto& s : states) {
     if (s.get() != state) continue;
-    if (s->state == 0) fail(kQueue, "the tensor was already freed (by %s)", siteText(s->freedSite).c_str());
+    if (s->state == 0)
+      fail(kQueue, "the tensor was already freed (by %s)", siteText(s->freedSite).c_str());
     s->state = 0;
     ++s->generation;
     s->freedSite = core().site;
     signal(from, s->freed, s->freeToken);
     return;
   }
-  fail(kQueue, "the tensor is not of this queue (at %s); expected one from its AllocTensor or DeQue",
+  fail(kQueue,
+       "the tensor is not of this queue (at %s); expected one from its AllocTensor or DeQue",
        positionName(position));
 }
 
@@ -93,7 +98,7 @@ void Ring::finish() {
   // The device does not mind at the end of a kernel; in a loop AllocTensor would fail.
   if (held != 0)
     warn(kQueue, "%zu of %zu buffers of the queue at %s were never freed; a FreeTensor is missing",
-           held, states.size(), positionName(position));
+         held, states.size(), positionName(position));
 }
 
 uint32_t Arena::take(Mem mem, uint32_t bytes, const char* what, bool lenient) {
@@ -111,8 +116,9 @@ uint32_t Arena::take(Mem mem, uint32_t bytes, const char* what, bool lenient) {
     }
   }
   if (top[m] + static_cast<uint64_t>(bytes) > limit[m] && lenient)
-    warn(kBounds, "%s takes %u bytes of %s, but only %u of %u are left; the part that fits is usable",
-         what, bytes, memName(mem), limit[m] - top[m], limit[m]);
+    warn(kBounds,
+         "%s takes %u bytes of %s, but only %u of %u are left; the part that fits is usable", what,
+         bytes, memName(mem), limit[m] - top[m], limit[m]);
   else if (top[m] + static_cast<uint64_t>(bytes) > limit[m])
     fail(kBounds, "%s takes %u bytes of %s, but only %u of %u are left", what, bytes, memName(mem),
          limit[m] - top[m], limit[m]);
@@ -134,7 +140,8 @@ TPipe::~TPipe() {
 void TPipe::Init() {
   ascsim::Core& c = ascsim::core();
   if (c.tpipe != nullptr && c.tpipe != this)
-    ascsim::report(ascsim::kQueue, "a second TPipe is live on this core; call Destroy on the first one");
+    ascsim::report(ascsim::kQueue,
+                   "a second TPipe is live on this core; call Destroy on the first one");
   c.tpipe = this;
   live_ = true;
   arena_ = ascsim::Arena{};

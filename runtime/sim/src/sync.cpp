@@ -71,7 +71,9 @@ void setFlag(Pipe src, Pipe dst, int id) {
   if (id < 0 || id > 7)
     fail(kFlag, "event id %d; expected 0 to 7 (6 and 7 are reserved on some chips)", id);
   if (!hasPipe(c, src) || !hasPipe(c, dst)) return;  // the other core type's half of the code
-  FlagSlot& slot = c.run->flags[static_cast<size_t>(c.index)][static_cast<size_t>(at(src) * kPipes + at(dst))][static_cast<size_t>(id)];
+  FlagSlot& slot =
+      c.run->flags[static_cast<size_t>(c.index)][static_cast<size_t>(at(src) * kPipes + at(dst))]
+                  [static_cast<size_t>(id)];
   if (slot.set)
     report(kFlag,
            "the flag %s_%s %d is set again before anything waited for it (first set: %s); every "
@@ -86,7 +88,9 @@ void waitFlag(Pipe src, Pipe dst, int id) {
   Core& c = core();
   if (id < 0 || id > 7) fail(kFlag, "event id %d; expected 0 to 7", id);
   if (!hasPipe(c, src) || !hasPipe(c, dst)) return;
-  FlagSlot& slot = c.run->flags[static_cast<size_t>(c.index)][static_cast<size_t>(at(src) * kPipes + at(dst))][static_cast<size_t>(id)];
+  FlagSlot& slot =
+      c.run->flags[static_cast<size_t>(c.index)][static_cast<size_t>(at(src) * kPipes + at(dst))]
+                  [static_cast<size_t>(id)];
   if (!slot.set) {
     reportError("deadlock", std::string("WaitFlag ") + pipeName(src) + "_" + pipeName(dst) + " " +
                                 std::to_string(id) +
@@ -171,12 +175,15 @@ void crossSet(int mode, Pipe pipe, int flag) {
   }
   if (mode < 2) receivers = members;
   if (receivers.empty())
-    fail(kFlag, "CrossCoreSetFlag mode %d has no core to signal: kernel %s runs on %s cores only; "
-                "declare it as a mixed kernel",
+    fail(kFlag,
+         "CrossCoreSetFlag mode %d has no core to signal: kernel %s runs on %s cores only; "
+         "declare it as a mixed kernel",
          mode, run.info.name, me.aic ? "cube" : "vector");
   int received = flag;
   if (wide) received = me.aic ? flag % 16 : flag + 16 * me.subBlock;
-  const int key = mode == 0 ? static_cast<int>(me.aic) : me.block * 2 + static_cast<int>(me.aic) + (wide ? 1000000 + me.subBlock * 100000 : 0);
+  const int key = mode == 0 ? static_cast<int>(me.aic)
+                            : me.block * 2 + static_cast<int>(me.aic) +
+                                  (wide ? 1000000 + me.subBlock * 100000 : 0);
   CrossPending& pending = run.pending[{mode, key, flag}];
   pending.arrived[me.index].push_back(arrival);
   match(run, pending, members, receivers, received);
@@ -230,8 +237,9 @@ HandOver handOver(uint32_t pipes) {
   Core& me = core();
   Clock all;
   for (int p = 0; p < kPipes; ++p) all.join(snapshot(me, static_cast<Pipe>(p)));
-  auto remote = all.remote ? std::make_shared<std::vector<uint32_t>>(*all.remote)
-                           : std::make_shared<std::vector<uint32_t>>(me.run->cores.size() * kPipes, 0u);
+  auto remote = all.remote
+                    ? std::make_shared<std::vector<uint32_t>>(*all.remote)
+                    : std::make_shared<std::vector<uint32_t>>(me.run->cores.size() * kPipes, 0u);
   for (int q = 0; q < kPipes; ++q) {
     uint32_t& v = (*remote)[static_cast<size_t>(me.index * kPipes + q)];
     v = std::max(v, all.own[q]);

@@ -42,16 +42,18 @@ void dumpTensor(const Place& place, DType type, uint32_t elementBytes, const cha
     elements = static_cast<uint32_t>(
         std::min<uint64_t>(elements, (end - std::min(end, place.address)) / elementBytes));
   }
-  std::printf("DumpTensor: desc=%u, core=%s, addr=0x%llx, data_type=%s, position=%s, dump_size=%u\n",
-              desc, coreName(c).c_str(), static_cast<unsigned long long>(place.address),
-              dtypeName(type), position, elements);
+  std::printf(
+      "DumpTensor: desc=%u, core=%s, addr=0x%llx, data_type=%s, position=%s, dump_size=%u\n", desc,
+      coreName(c).c_str(), static_cast<unsigned long long>(place.address), dtypeName(type),
+      position, elements);
   const uint32_t row =
       shape != nullptr && shape->shapeDim > 0 ? std::max(1u, shape->shape[shape->shapeDim - 1]) : 8;
   for (uint32_t i = 0; i < elements; ++i, p += elementBytes) {
     std::printf("%s", i % row == 0 ? (i == 0 ? "[" : "\n ") : ", ");
     switch (type) {
       case DType::F16:
-        std::printf("%g", static_cast<double>(halfBitsToFloat(*reinterpret_cast<const uint16_t*>(p))));
+        std::printf("%g",
+                    static_cast<double>(halfBitsToFloat(*reinterpret_cast<const uint16_t*>(p))));
         break;
       case DType::BF16:
         std::printf("%g",

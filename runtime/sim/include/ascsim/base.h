@@ -39,37 +39,45 @@
 #endif
 
 enum pipe_t : int {
-    PIPE_S = 0,
-    PIPE_V,
-    PIPE_M,
-    PIPE_MTE1,
-    PIPE_MTE2,
-    PIPE_MTE3,
-    PIPE_ALL,
-    PIPE_MTE4,
-    PIPE_MTE5,
-    PIPE_V2,
-    PIPE_FIX,
+  PIPE_S = 0,
+  PIPE_V,
+  PIPE_M,
+  PIPE_MTE1,
+  PIPE_MTE2,
+  PIPE_MTE3,
+  PIPE_ALL,
+  PIPE_MTE4,
+  PIPE_MTE5,
+  PIPE_V2,
+  PIPE_FIX,
 };
 
-enum event_t : int { EVENT_ID0 = 0, EVENT_ID1, EVENT_ID2, EVENT_ID3, EVENT_ID4, EVENT_ID5, EVENT_ID6, EVENT_ID7 };
+enum event_t : int {
+  EVENT_ID0 = 0,
+  EVENT_ID1,
+  EVENT_ID2,
+  EVENT_ID3,
+  EVENT_ID4,
+  EVENT_ID5,
+  EVENT_ID6,
+  EVENT_ID7
+};
 using TEventID = int8_t;
 
 namespace ascsim {
 
 // Where in the user's source an API was called. Every public function ends with a defaulted Loc.
 struct Loc {
-    const char* file;
-    int line;
-    static constexpr Loc current(const char* f = __builtin_FILE(), int l = __builtin_LINE())
-    {
-        return Loc{f, l};
-    }
+  const char* file;
+  int line;
+  static constexpr Loc current(const char* f = __builtin_FILE(), int l = __builtin_LINE()) {
+    return Loc{f, l};
+  }
 
-  private:
-    constexpr Loc(const char* f, int l) : file(f), line(l) {}
-    friend struct Core;
-    friend struct KernelRun;
+ private:
+  constexpr Loc(const char* f, int l) : file(f), line(l) {}
+  friend struct Core;
+  friend struct KernelRun;
 };
 
 enum class Pipe : uint8_t { S, V, M, MTE1, MTE2, MTE3, FIX, Count };
@@ -80,32 +88,101 @@ enum class Mem : uint8_t { GM, UB, L1, L0A, L0B, L0C, BT, FB, Count };
 constexpr int kMems = static_cast<int>(Mem::Count);
 const char* memName(Mem m);
 
-constexpr Pipe toPipe(pipe_t p)
-{
-    switch (p) {
-        case PIPE_V: return Pipe::V;
-        case PIPE_M: return Pipe::M;
-        case PIPE_MTE1: return Pipe::MTE1;
-        case PIPE_MTE2: return Pipe::MTE2;
-        case PIPE_MTE3: return Pipe::MTE3;
-        case PIPE_FIX: return Pipe::FIX;
-        case PIPE_S: return Pipe::S;
-        default: return Pipe::Count;
-    }
+constexpr Pipe toPipe(pipe_t p) {
+  switch (p) {
+    case PIPE_V:
+      return Pipe::V;
+    case PIPE_M:
+      return Pipe::M;
+    case PIPE_MTE1:
+      return Pipe::MTE1;
+    case PIPE_MTE2:
+      return Pipe::MTE2;
+    case PIPE_MTE3:
+      return Pipe::MTE3;
+    case PIPE_FIX:
+      return Pipe::FIX;
+    case PIPE_S:
+      return Pipe::S;
+    default:
+      return Pipe::Count;
+  }
 }
 
 }  // namespace ascsim
 
 namespace AscendC {
 
-enum class TPosition : uint8_t { GM, A1, A2, B1, B2, C1, C2, CO1, CO2, VECIN, VECOUT, VECCALC, LCM = VECCALC, SPM, SHM = SPM, TSCM, C2PIPE2GM, C2PIPE2LOCAL, MAX };
+enum class TPosition : uint8_t {
+  GM,
+  A1,
+  A2,
+  B1,
+  B2,
+  C1,
+  C2,
+  CO1,
+  CO2,
+  VECIN,
+  VECOUT,
+  VECCALC,
+  LCM = VECCALC,
+  SPM,
+  SHM = SPM,
+  TSCM,
+  C2PIPE2GM,
+  C2PIPE2LOCAL,
+  MAX
+};
 using QuePosition = TPosition;
 
 enum class Hardware : uint8_t { GM, UB, L1, L0A, L0B, L0C, BIAS, FIXBUF, MAX };
 
 // Event directions: the pipe that sets, the pipe that waits.
 enum class HardEvent : uint8_t {
-    MTE2_MTE1, MTE1_MTE2, MTE1_M, M_MTE1, MTE2_V, V_MTE2, MTE3_V, V_MTE3, M_V, V_M, V_V, MTE3_MTE1, MTE1_MTE3, MTE1_V, MTE2_M, M_MTE2, V_MTE1, M_FIX, FIX_M, MTE3_MTE2, MTE2_MTE3, S_V, V_S, S_MTE2, MTE2_S, S_MTE3, MTE3_S, MTE2_FIX, FIX_MTE2, FIX_S, M_S, S_M, FIX_MTE3, MTE3_FIX, MTE1_FIX, FIX_MTE1, FIX_FIX, FIX_V, V_FIX, MTE1_S, S_MTE1, S_FIX, MAX
+  MTE2_MTE1,
+  MTE1_MTE2,
+  MTE1_M,
+  M_MTE1,
+  MTE2_V,
+  V_MTE2,
+  MTE3_V,
+  V_MTE3,
+  M_V,
+  V_M,
+  V_V,
+  MTE3_MTE1,
+  MTE1_MTE3,
+  MTE1_V,
+  MTE2_M,
+  M_MTE2,
+  V_MTE1,
+  M_FIX,
+  FIX_M,
+  MTE3_MTE2,
+  MTE2_MTE3,
+  S_V,
+  V_S,
+  S_MTE2,
+  MTE2_S,
+  S_MTE3,
+  MTE3_S,
+  MTE2_FIX,
+  FIX_MTE2,
+  FIX_S,
+  M_S,
+  S_M,
+  FIX_MTE3,
+  MTE3_FIX,
+  MTE1_FIX,
+  FIX_MTE1,
+  FIX_FIX,
+  FIX_V,
+  V_FIX,
+  MTE1_S,
+  S_MTE1,
+  S_FIX,
+  MAX
 };
 
 constexpr uint32_t ONE_BLK_SIZE = 32;
@@ -127,8 +204,8 @@ enum class MaskMode : uint8_t { NORMAL = 0, COUNTER };
 
 namespace ascsim {
 struct EventPipes {
-    Pipe src;
-    Pipe dst;
+  Pipe src;
+  Pipe dst;
 };
 EventPipes eventPipes(AscendC::HardEvent e);
 }  // namespace ascsim

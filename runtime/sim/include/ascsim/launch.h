@@ -11,15 +11,15 @@ namespace ascsim {
 enum class KernelKind : int { Auto, AivOnly, AicOnly, MixAiv10, MixAic10, Mix11, Mix12 };
 
 struct KernelInfo {
-    const char* name;
-    KernelKind kind;
-    const char* file;
-    int line;
+  const char* name;
+  KernelKind kind;
+  const char* file;
+  int line;
 };
 
 struct LaunchOptions {
-    uint32_t blocks;
-    uint64_t tilingKey = 0;
+  uint32_t blocks;
+  uint64_t tilingKey = 0;
 };
 
 // Runs the body once per core, on cooperative fibers in the seeded order.

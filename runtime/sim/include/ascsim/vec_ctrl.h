@@ -95,11 +95,10 @@ void ResetCtrlSpr(Loc loc = Loc::current()) {
 
 namespace AscendC {
 struct AscendCUtils {
-    // 1: half results overflow to infinity; 0: they are clamped.
-    static void SetOverflow(uint64_t mode, Loc loc = Loc::current())
-    {
-        ascsim::Api api("SetOverflow", loc);
-        ascsim::setCtrl(ascsim::kCtrlInfNan, mode == 1);
-    }
+  // 1: half results overflow to infinity; 0: they are clamped.
+  static void SetOverflow(uint64_t mode, Loc loc = Loc::current()) {
+    ascsim::Api api("SetOverflow", loc);
+    ascsim::setCtrl(ascsim::kCtrlInfNan, mode == 1);
+  }
 };
 }  // namespace AscendC
