@@ -230,13 +230,8 @@ BINARY = {
 
 
 def clipped(v: np.ndarray, dtype) -> np.ndarray:
-    """As half results are by default: no infinity."""
+    """The values in a narrower type; half overflows to infinity, as programs are launched."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if dtype == F16:
-            h = v.astype(F16)
-            return np.where(
-                np.isinf(h), np.copysign(F16(65504), h), np.where(np.isnan(h), F16(0), h)
-            )
         return v.astype(dtype)
 
 
@@ -476,9 +471,9 @@ def test_cast_saturation():
     x = np.resize(np.array([np.inf, -np.inf, np.nan, 7e4, -7e4, 1.5], F32), SIZE // 4)
     case = Case(COUNT, 4)
     n = case.count
-    got = launch("cast<half, float>", x, None, None, case.record(mode=1)).view(F16)[:n]
-    np.testing.assert_array_equal(got[:6], np.array([65504, -65504, 0, 65504, -65504, 1.5], F16))
     got = launch("cast<half, float>", x, None, None, case.record(mode=1, op=2)).view(F16)[:n]
+    np.testing.assert_array_equal(got[:6], np.array([65504, -65504, 0, 65504, -65504, 1.5], F16))
+    got = launch("cast<half, float>", x, None, None, case.record(mode=1)).view(F16)[:n]
     np.testing.assert_array_equal(
         got[:6], np.array([np.inf, -np.inf, np.nan, np.inf, -np.inf, 1.5], F16)
     )
@@ -722,17 +717,12 @@ def test_bilinear_interpolation(each_block):
 
 
 def test_control_register():
-    got = launch(
-        "control",
-        np.resize(np.array([2, -2, 0.5], F16), SIZE // 2),
-        None,
-        None,
-        Case(COUNT, 2).record(),
-    ).view(F16)
+    x = np.resize(np.array([2, -2, 0.5], F16), SIZE // 2)
+    got = launch("control", x, None, None, Case(COUNT, 2).record()).view(F16)
     inf = np.resize(np.array([np.inf, -np.inf, 32752], F16), 128)
     finite = np.clip(inf, -65504, 65504)
-    np.testing.assert_array_equal(got[:384], np.concatenate([finite, inf, finite]))
-    assert got[384] == 1 and got[385] == 0
+    np.testing.assert_array_equal(got[:384], np.concatenate([inf, finite, inf]))
+    assert got[384] == 0 and got[385] == 1
 
 
 LATER = """

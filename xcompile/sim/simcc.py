@@ -32,6 +32,7 @@ DEFAULT_CHIP = """#include "ascsim/host.h"
 [[maybe_unused]] static const bool ascsimChip = ::ascsim::defaultChip("{chip}");"""
 FLAGS = ["-std=c++17", "-O2", "-g1", "-fPIC", "-pthread"]
 QUIET = ["-Wno-unknown-pragmas", "-Wno-attributes", "-Wno-ignored-attributes"]
+QUIET += ["-Wno-subobject-linkage"]  # a program's own constexpr MatmulConfig
 HELP = """\
 Usage: xcompile simcc [options] FILE... [-o PROG] [g++ options]
 

@@ -18,7 +18,6 @@ namespace {
 
 constexpr uint32_t kDevices = 8;
 constexpr size_t kDeviceBytes = size_t{64} << 30;
-constexpr size_t kFilled = size_t{64} << 20;  // of a new allocation, with what looks like no data
 
 struct Memory {
   std::map<const char*, size_t> device, host;
@@ -152,8 +151,6 @@ aclError queueCopy(const char* api, const Copy& c, aclrtStream stream) {
   enqueue(*s, std::move(op));
   return ACL_SUCCESS;
 }
-
-void fillUnwritten(void* p, size_t size) { std::memset(p, 0xcd, std::min(size, kFilled)); }
 
 }  // namespace
 
@@ -419,7 +416,7 @@ aclError aclrtMalloc(void** p, size_t size, aclrtMemMallocPolicy) {
     return g_lastError = refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMalloc",
                                 "no memory for %zu bytes", size);
   }
-  fillUnwritten(block, size);
+  std::memset(block, 0, size);  // fresh pages; the checks still know that nobody wrote them
   gmAdd(block, size);
   memory().device[static_cast<char*>(block)] = size;
   memory().freed.erase(block);

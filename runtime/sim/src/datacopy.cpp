@@ -321,10 +321,8 @@ void gmEvent(Instr& i, const Place& gm, uint64_t span, bool write) {
 }
 
 void gmWrite(Instr& i, const Place& dst, uint64_t offset, const uint8_t* from, uint64_t bytes) {
-  if (core().atomicOp != 0)
-    i.update(dst, offset, bytes);
-  else
-    i.write(dst, offset, bytes);
+  if (core().atomicOp != 0) i.readPadding(Mem::GM, dst.address + offset, bytes);
+  i.write(dst, offset, bytes);
   store(hostPtr(dst) + offset, from, bytes);
 }
 
@@ -332,7 +330,10 @@ void gmWriteRuns(Instr& i, const Place& dst, const uint8_t* from, const Runs& r)
   if (core().atomicOp == 0) {
     declareRuns(i, dst, r.count, r.bytes, r.dstStep, true);
   } else {
-    declareRuns(i, dst, r.count, r.bytes, r.dstStep, false);
+    // The sum's start is the program's business: fresh device memory is zero here.
+    for (uint64_t k = 0; k < r.count; ++k)
+      i.readPadding(Mem::GM, dst.address + static_cast<uint64_t>(static_cast<int64_t>(k) * r.dstStep),
+                    r.bytes);
     declareRuns(i, dst, r.count, r.bytes, r.dstStep, true);
   }
   uint8_t* to = hostPtr(dst);

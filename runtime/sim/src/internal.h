@@ -58,6 +58,8 @@ struct KernelRun {
   std::map<uint64_t, std::deque<std::pair<Clock, uint64_t>>> signals;  // by GM workspace
   std::map<uint64_t, std::vector<int>> waiters;
   std::map<uint64_t, std::vector<std::pair<int, std::pair<Clock, uint64_t>>>> groups;
+  // What a core knew when its scalar unit last wrote a word of GM: whoever reads the word learns it.
+  std::map<uint64_t, std::pair<int, Clock>> released;
   uint64_t polls = 0;  // scalar reads in a row that saw no other core's instruction
   int aborted = 0;
   ucontext_t scheduler;
@@ -90,6 +92,10 @@ struct Gm {
   std::unique_ptr<Shadow> shadow;
 };
 Gm* gmOf(const void* p);
+
+// Scalar accesses of GM words order cores as flags do: a write releases, its reader acquires.
+void releaseWord(Core& c, uint64_t address);
+void acquireWord(Core& c, uint64_t address);
 
 // timing.cpp: the cycle model. Adds the launch's makespan to the simulated time.
 void replayLaunch(const KernelRun& run);

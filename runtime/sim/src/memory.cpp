@@ -83,13 +83,15 @@ void gmHostRead(const void* p, size_t bytes) {
     }
     a = stop;
   }
-  if (missing != 0)
-    reportError("init", "the host reads " + std::to_string(bytes) +
-                            " bytes of device memory, of which " + std::to_string(missing) +
-                            " were never written, the first at byte " +
-                            std::to_string(where - first) +
-                            "; is a kernel's output incomplete, or a synchronise missing before "
-                            "the copy?");
+  if (missing == 0) return;
+  const std::string text = "the host reads " + std::to_string(bytes) + " bytes of device memory, of which " +
+                           std::to_string(missing) + " were never written, the first at byte " +
+                           std::to_string(where - first);
+  // Padding and workspaces are read along with results; an output nobody touched is a mistake.
+  if (missing == end - first)
+    reportError("init", text + "; is a synchronise missing before the copy, or the kernel's output elsewhere?");
+  else
+    std::fprintf(stderr, "[ascsim] warning [init] %s\n", text.c_str());
 }
 
 // ------------------------------------------------------------------------------ clocks
@@ -358,6 +360,11 @@ void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, 
       known = entry.epoch;
       return;
     }
+    if (mem == Mem::GM && pipe_ == Pipe::S && epochPipe(entry.epoch) == Pipe::S &&
+        epochCore(entry.epoch) != c.index) {
+      if (!write) acquireWord(c, reinterpret_cast<uintptr_t>(base) + first);
+      return;
+    }
     // Cores that write the same values to the same place race without consequence.
     if (incoming_ != nullptr && otherWrote && mem == Mem::GM && epochCore(entry.epoch) != c.index &&
         std::memcmp(base + first, incoming_, bytes) == 0)
@@ -383,6 +390,8 @@ void Instr::touchBlocks(Shadow& shadow, uint8_t* base, Mem mem, uint64_t first, 
     known = entry.epoch;
   };
 
+  if (races && write && mem == Mem::GM && pipe_ == Pipe::S)
+    releaseWord(c, reinterpret_cast<uintptr_t>(base) + first);
   const uint64_t end = first + bytes;
   for (uint64_t a = first; a < end;) {
     const uint64_t index = a / 32;

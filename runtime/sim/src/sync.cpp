@@ -347,4 +347,24 @@ void groupBarrier(uint64_t key, int members) {
   for (const uint64_t t : tokens) append(Ev::Wait, Pipe::S, t);
 }
 
+void releaseWord(Core& c, uint64_t address) {
+  if (c.run->released.size() > 100000) c.run->released.clear();
+  c.run->released[address] = {c.index, snapshot(c, Pipe::S)};
+}
+
+void acquireWord(Core& c, uint64_t address) {
+  const auto it = c.run->released.find(address);
+  if (it == c.run->released.end()) return;
+  const auto& [from, known] = it->second;
+  auto all = known.remote ? std::make_shared<std::vector<uint32_t>>(*known.remote)
+                          : std::make_shared<std::vector<uint32_t>>(c.run->cores.size() * kPipes, 0u);
+  for (int q = 0; q < kPipes; ++q) {
+    uint32_t& v = (*all)[static_cast<size_t>(from * kPipes + q)];
+    v = std::max(v, known.own[q]);
+  }
+  Clock learnt;
+  learnt.remote = std::move(all);
+  c.clocks[at(Pipe::S)].join(learnt);
+}
+
 }  // namespace ascsim

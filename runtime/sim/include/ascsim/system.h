@@ -68,6 +68,7 @@ void IBWait(const GlobalTensor<int32_t>& gmWorkspace, const LocalTensor<int32_t>
             int32_t blockIdx, int32_t eventID, Loc loc = Loc::current()) {
   ascsim::Api api("IBWait", loc);
   if (ascsim::isAic()) return;
+  ascsim::pipeBarrier(ascsim::Pipe::Count);
   ascsim::checkSyncWorkspace(gmWorkspace.place(), 32, ubWorkspace.place(), 32, false);
   ascsim::awaitSignal(ascsim::signalKey(gmWorkspace.place().address, blockIdx, eventID),
                       "the IBSet of another core");
@@ -89,6 +90,7 @@ inline void WaitPreBlock(GlobalTensor<int32_t>& gmWorkspace, LocalTensor<int32_t
                          Loc loc = Loc::current()) {
   ascsim::Api api("WaitPreBlock", loc);
   if (ascsim::isAic()) return;
+  ascsim::pipeBarrier(ascsim::Pipe::Count);
   ascsim::awaitSignal(ascsim::signalKey(gmWorkspace.place().address, GetBlockIdx(), -1),
                       "NotifyNextBlock of the core before");
 }
