@@ -332,7 +332,8 @@ void gmWriteRuns(Instr& i, const Place& dst, const uint8_t* from, const Runs& r)
   } else {
     // The sum's start is the program's business: fresh device memory is zero here.
     for (uint64_t k = 0; k < r.count; ++k)
-      i.readPadding(Mem::GM, dst.address + static_cast<uint64_t>(static_cast<int64_t>(k) * r.dstStep),
+      i.readPadding(Mem::GM,
+                    dst.address + static_cast<uint64_t>(static_cast<int64_t>(k) * r.dstStep),
                     r.bytes);
     declareRuns(i, dst, r.count, r.bytes, r.dstStep, true);
   }

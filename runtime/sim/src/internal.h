@@ -58,7 +58,8 @@ struct KernelRun {
   std::map<uint64_t, std::deque<std::pair<Clock, uint64_t>>> signals;  // by GM workspace
   std::map<uint64_t, std::vector<int>> waiters;
   std::map<uint64_t, std::vector<std::pair<int, std::pair<Clock, uint64_t>>>> groups;
-  // What a core knew when its scalar unit last wrote a word of GM: whoever reads the word learns it.
+  // What a core knew when its scalar unit last wrote a word of GM: whoever reads the word learns
+  // it.
   std::map<uint64_t, std::pair<int, Clock>> released;
   uint64_t polls = 0;  // scalar reads in a row that saw no other core's instruction
   int aborted = 0;

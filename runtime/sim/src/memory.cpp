@@ -84,12 +84,15 @@ void gmHostRead(const void* p, size_t bytes) {
     a = stop;
   }
   if (missing == 0) return;
-  const std::string text = "the host reads " + std::to_string(bytes) + " bytes of device memory, of which " +
-                           std::to_string(missing) + " were never written, the first at byte " +
+  const std::string text = "the host reads " + std::to_string(bytes) +
+                           " bytes of device memory, of which " + std::to_string(missing) +
+                           " were never written, the first at byte " +
                            std::to_string(where - first);
   // Padding and workspaces are read along with results; an output nobody touched is a mistake.
   if (missing == end - first)
-    reportError("init", text + "; is a synchronise missing before the copy, or the kernel's output elsewhere?");
+    reportError(
+        "init",
+        text + "; is a synchronise missing before the copy, or the kernel's output elsewhere?");
   else
     std::fprintf(stderr, "[ascsim] warning [init] %s\n", text.c_str());
 }

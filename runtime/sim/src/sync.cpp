@@ -356,8 +356,9 @@ void acquireWord(Core& c, uint64_t address) {
   const auto it = c.run->released.find(address);
   if (it == c.run->released.end()) return;
   const auto& [from, known] = it->second;
-  auto all = known.remote ? std::make_shared<std::vector<uint32_t>>(*known.remote)
-                          : std::make_shared<std::vector<uint32_t>>(c.run->cores.size() * kPipes, 0u);
+  auto all = known.remote
+                 ? std::make_shared<std::vector<uint32_t>>(*known.remote)
+                 : std::make_shared<std::vector<uint32_t>>(c.run->cores.size() * kPipes, 0u);
   for (int q = 0; q < kPipes; ++q) {
     uint32_t& v = (*all)[static_cast<size_t>(from * kPipes + q)];
     v = std::max(v, known.own[q]);
