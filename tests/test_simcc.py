@@ -357,7 +357,7 @@ def test_a_check_raises_or_is_returned() -> None:
     assert KERNELS.splitlines()[e.value.errors[0].line - 1].startswith("  for (uint32_t i = 0;")
     assert k(x, 1, 40, check=False).errors[0].kernel == "fill"
     with pytest.raises(SimulationError, match="never written"):
-        k(sim.Out(np.zeros(8, np.float16)), 1, 4)
+        k(sim.Out(np.zeros(8, np.float16)), 1, 0)
 
 
 def test_arguments_that_do_not_fit() -> None:

@@ -266,7 +266,7 @@ def build(
     driver = Driver(request, quiet=True)
     obj = driver.compile(path, text)
     if obj is None:
-        raise BuildError(f"building {path.name} failed:\n{driver.messages.strip()[:8000]}")
+        raise BuildError(f"building {path.name} failed:\n{driver.messages.strip()[:20000]}")
     lib = library.library()
     request.out = cache_dir() / "sim" / "so" / f"{digest(obj.name, lib.name)}.so"
     if not request.out.exists():
@@ -274,7 +274,7 @@ def build(
         request.out = out.with_suffix(f".{os.getpid()}.{threading.get_ident()}.so")
         out.parent.mkdir(parents=True, exist_ok=True)
         if driver.link([obj]):
-            raise BuildError(f"linking {path.name} failed:\n{driver.messages.strip()[:8000]}")
+            raise BuildError(f"linking {path.name} failed:\n{driver.messages.strip()[:20000]}")
         os.replace(request.out, out)
         request.out = out
     return request.out
