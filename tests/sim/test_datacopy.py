@@ -247,9 +247,10 @@ def test_atomics_and_plain_writes_race():
     assert any("race between cores" in e for e in errors("mixed_writes", x, y, 64, blocks=2))
 
 
-def test_atomics_may_start_from_fresh_memory():
+def test_atomics_may_add_to_fresh_memory():
     x, y = np.ones((1, 64), np.float32), np.zeros(64, np.float32)
     assert not errors("atomics<float>", x, sim.Out(y), 64, 1, 0)
+    errors("atomics<float>", x, y := np.zeros(64, np.float32), 64, 1, 0)
     assert (y == 1).all()
 
 
