@@ -91,6 +91,7 @@ struct Gm {
   uint8_t* base;
   size_t bytes;
   std::unique_ptr<Shadow> shadow;
+  bool filled = false;  // the host wrote some of it
 };
 Gm* gmOf(const void* p);
 

@@ -330,10 +330,8 @@ void Engine::store(Tile& t, const Sink& sink) {
     lowest = std::min(lowest, at);
     highest = std::max(highest, at + bytes);
     if (op == 0 && holds(to, line.data(), bytes)) return;
-    if (op != 0)
-      i.update(p, at, bytes);
-    else
-      i.write(p, at, bytes);
+    if (op != 0) i.readPadding(p.mem, p.address + at, bytes);
+    i.write(p, at, bytes);
     size_t room = 0, allocation = 0;
     if (!gmFind(to, &room, &allocation) || room + bytes > allocation) return;  // reported by write
     if (op != 0)

@@ -29,7 +29,7 @@ Gm* gmOf(const void* p) {
 void gmAdd(void* p, size_t bytes) {
   const uintptr_t a = reinterpret_cast<uintptr_t>(p);
   // Shadow blocks are 32-byte aligned in the address space; allocations begin aligned.
-  g_gm[a] = Gm{static_cast<uint8_t*>(p), bytes, std::make_unique<Shadow>(bytes + 32)};
+  g_gm[a] = Gm{static_cast<uint8_t*>(p), bytes, std::make_unique<Shadow>(bytes + 32), false};
   g_lastGm = nullptr;
 }
 
@@ -57,6 +57,7 @@ uint32_t blockMask(uint64_t begin, uint64_t end) {  // bytes [begin, end) of a 3
 void gmHostWrote(void* p, size_t bytes) {
   Gm* g = gmOf(p);
   if (g == nullptr) return;
+  g->filled = g->filled || bytes != 0;
   uint64_t a = static_cast<uint64_t>(static_cast<uint8_t*>(p) - g->base);
   const uint64_t end = std::min<uint64_t>(a + bytes, g->bytes);
   while (a < end) {
@@ -268,6 +269,22 @@ void Instr::move(const Place& src, uint64_t srcOffset, const Place& dst, uint64_
   touch(dst.mem, to, bytes, true, false);
   incoming_ = nullptr;
   if (!checking(kInit)) return;
+  if (src.mem == Mem::GM && gmOf(reinterpret_cast<const void*>(from))->filled) {
+    // The rest of an array that the host filled in part is fresh memory: zeros, and worth a word.
+    const uint32_t* words = initWords(core_, src.mem, from);
+    uint64_t missing = 0;
+    for (uint64_t k = from; k < from + bytes;) {
+      const uint64_t stop = std::min(from + bytes, (k / 32 + 1) * 32);
+      const uint32_t mask = blockMask(k % 32, stop - k / 32 * 32);
+      missing += static_cast<uint64_t>(__builtin_popcount(mask & ~words[k / 32]));
+      k = stop;
+    }
+    if (missing != 0)
+      warn(kInit,
+           "copies %llu bytes of an array that the host filled only in part, past what it wrote",
+           static_cast<unsigned long long>(missing));
+    return;
+  }
   const uint32_t* a = initWords(core_, src.mem, from);
   uint32_t* b = initWords(core_, dst.mem, to);
   uint64_t i = 0;
