@@ -24,7 +24,7 @@ import torch
 import xcompile
 from benchmarks.models import DTYPES, MODELS, build
 from benchmarks.steps import Paged
-from xcompile.compiler import build_sources, load_library
+from xcompile.compiler import load_library
 from xcompile.executable import Executable
 from xcompile.ir import Type
 from xcompile.plan import Launch
@@ -86,7 +86,7 @@ class Profiler:
         assert compiled is not None, "only a model compiled in this process can be profiled"
         sources = dict(compiled.sources)
         sources["host.cpp"], count = instrument(sources["host.cpp"], clock)
-        library = load_library(build_sources(compiled.target, sources))
+        library = load_library(compiled.target.build(sources))
         library.handle.xc_profile.restype = ctypes.POINTER(ctypes.c_int64)
         library.handle.xc_clock_cost.restype = ctypes.c_int64
         self.cost = library.handle.xc_clock_cost()

@@ -118,7 +118,6 @@ class Executor:
         self._arena: Region | None = None
         self._lock = threading.Lock()
         self._specs = [(i.name, i.type) for i in program.inputs]
-        self._dtypes = [t.dtype for _, t in self._specs]
         self._out_dtypes = [o.type.dtype for o in program.outputs]
 
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
@@ -126,7 +125,7 @@ class Executor:
 
         Raises ShapeError for a wrong count, dtype or shape, before anything runs.
         """
-        args = self._checked(tensors)
+        args = check_inputs(self._specs, self.program, tensors)
         key = tuple([t.shape for t in args])
         with self._lock:
             frame = self._frames.get(key)
@@ -156,29 +155,8 @@ class Executor:
                     self._fail(code)
         return outs
 
-    def _checked(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        if len(tensors) != len(self._specs):
-            names = ", ".join(n for n, _ in self._specs)
-            raise ShapeError(f"{len(tensors)} inputs given, expected {len(self._specs)}: {names}")
-        args = []
-        for k, t in enumerate(tensors):
-            name, want = self._specs[k]
-            if not isinstance(t, torch.Tensor) or t.device.type != "cpu":
-                raise ShapeError(f"input {name!r} must be a CPU tensor, given {_what(t)}")
-            if t.dtype != self._dtypes[k]:
-                raise ShapeError(f"input {name!r} is {t.dtype}, this graph was compiled for {want}")
-            if not t.is_contiguous():
-                if k in self.program.state:
-                    raise ShapeError(f"state input {name!r} must be contiguous: it is updated")
-                t = t.contiguous()
-            args.append(t)
-        return args
-
     def _frame(self, shapes: Sequence[Sequence[int]]) -> Frame:
-        env = bind_shapes(self._specs, self.program.symbols, shapes)
-        missing = [s for s in self.program.symbols if s not in env]
-        if missing:
-            raise XCompileError(f"dims {missing} do not follow from the input shapes")
+        env = bind_inputs(self._specs, self.program, shapes)
         offsets, total = self.program.offsets(self.program.capacity(env))
         extents = [env[s] for s in self.program.symbols] + offsets
         shapes_out = [tuple(evaluate(d, env) for d in o.type.shape) for o in self.program.outputs]
@@ -222,6 +200,39 @@ class Executor:
             return torch.empty(shape, dtype=t.dtype)
         raw = (ctypes.c_char * count).from_address(base + evaluate(a.offset, frame.env))
         return torch.frombuffer(raw, dtype=t.dtype).view(shape)
+
+
+def check_inputs(
+    specs: Sequence[tuple[str, Type]], program: Program, tensors: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Contiguous inputs of the right number and dtypes. Raises ShapeError."""
+    if len(tensors) != len(specs):
+        names = ", ".join(n for n, _ in specs)
+        raise ShapeError(f"{len(tensors)} inputs given, expected {len(specs)}: {names}")
+    args = []
+    for k, t in enumerate(tensors):
+        name, want = specs[k]
+        if not isinstance(t, torch.Tensor) or t.device.type != "cpu":
+            raise ShapeError(f"input {name!r} must be a CPU tensor, given {_what(t)}")
+        if t.dtype != want.dtype:
+            raise ShapeError(f"input {name!r} is {t.dtype}, this graph was compiled for {want}")
+        if not t.is_contiguous():
+            if k in program.state:
+                raise ShapeError(f"state input {name!r} must be contiguous: it is updated")
+            t = t.contiguous()
+        args.append(t)
+    return args
+
+
+def bind_inputs(
+    specs: Sequence[tuple[str, Type]], program: Program, shapes: Sequence[Sequence[int]]
+) -> dict[str, int]:
+    """The symbols' values at these shapes. Raises ShapeError."""
+    env = bind_shapes(specs, program.symbols, shapes)
+    missing = [s for s in program.symbols if s not in env]
+    if missing:
+        raise XCompileError(f"dims {missing} do not follow from the input shapes")
+    return env
 
 
 def _what(t: Any) -> str:

@@ -42,8 +42,8 @@ class Buffer:
     last: int
     shares: int | None = None  # index of the buffer it overwrites in place
 
-    def size(self, env: Mapping[str, int]) -> int:
-        return -(-max(evaluate(self.nbytes, env), 1) // ALIGN) * ALIGN
+    def size(self, env: Mapping[str, int], align: int = ALIGN) -> int:
+        return -(-max(evaluate(self.nbytes, env), 1) // align) * align
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class Program:
         """Sizes to plan memory for: each symbol's next power of two, within its range."""
         return {s: min(r.hi, 1 << max(env[s] - 1, 0).bit_length()) for s, r in self.symbols.items()}
 
-    def offsets(self, env: Mapping[str, int]) -> tuple[list[int], int]:
+    def offsets(self, env: Mapping[str, int], align: int = ALIGN) -> tuple[list[int], int]:
         """Arena offset of every buffer at these sizes, and the arena's size in bytes.
 
         Greedy by size (Pisarchyk and Lee 2020, arXiv 2001.03288): the largest buffer first, each
         at the lowest offset that no buffer alive at the same time covers. Offsets planned for
         larger symbols stay valid for smaller ones.
         """
-        sizes = [b.size(env) for b in self.buffers]
+        sizes = [b.size(env, align) for b in self.buffers]
         spans = self.spans()
         offsets = [0] * len(sizes)
         placed: list[int] = []

@@ -5,27 +5,26 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from xcompile.build import build
 from xcompile.codegen.lower import lower
-from xcompile.codegen.sources import emit
 from xcompile.dump import Dumper
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend.fx import Imported
 from xcompile.hostcc import compiler
 from xcompile.ir import Graph
-from xcompile.manifest import packed_type
 from xcompile.passes import PassRecord, run_pipeline
 from xcompile.plan import Plan
 from xcompile.progress import step
-from xcompile.runtime.executor import Executor, Library, Weights
+from xcompile.runtime.executor import Library
 from xcompile.targets import Target
-from xcompile.targets.cpu import PACK, cpu
+from xcompile.targets.ascend import CHIPS, ascend
+from xcompile.targets.cpu import cpu
 
 
 @dataclass
@@ -47,17 +46,19 @@ class Compiled:
         tensors = [self.graph.consts[v] for v in c.values]
         if any(t is None for t in tensors):
             raise XCompileError(f"constant {c.name} has no data")
-        return PACK[c.kind](*tensors, out=out)
+        return self.target.pack(c.kind, [t for t in tensors if t is not None], out)
 
 
 def make_target(target: str | Target) -> Target:
-    """ "cpu" or "cpu/avx2" (see targets/cpu.py) as a Target. Raises XCompileError."""
+    """ "cpu", "cpu/avx2" or "ascend910b" (see targets/) as a Target. Raises XCompileError."""
     if isinstance(target, Target):
         return target
     name, _, isa = target.partition("/")
-    if name != "cpu":
-        raise XCompileError(f"unknown target {target!r}; targets: cpu, cpu/LEVEL")
-    return cpu(isa or os.environ.get("XC_ISA", "auto"))
+    if name == "cpu":
+        return cpu(isa or os.environ.get("XC_ISA", "auto"))
+    if name.startswith("ascend"):
+        return ascend(target)
+    raise XCompileError(f"unknown target {target!r}; targets: cpu, cpu/LEVEL, {', '.join(CHIPS)}")
 
 
 def compile_graph(
@@ -102,21 +103,11 @@ def compile_graph(
     lap("passes")
     with step("codegen"):
         plan = lower(graph, target)
-        sources = emit(plan, target)
+        sources = target.emit(plan)
     lap("codegen")
-    library = build_sources(target, sources)
+    library = target.build(sources)
     lap("build")
     return Compiled(imported, graph, plan, target, sources, library, records, seconds)
-
-
-def build_sources(target: Target, sources: Mapping[str, str]) -> bytes:
-    """The shared library of emitted sources."""
-    with tempfile.TemporaryDirectory() as tmp, step("g++") as progress:
-        root = Path(tmp)
-        for name, text in sources.items():
-            (root / name).write_text(text)
-        units = sorted(p for p in root.iterdir() if p.suffix == ".cpp")
-        return build(target, units, root, progress=progress)
 
 
 def load_library(data: bytes) -> Library:
@@ -127,7 +118,6 @@ def load_library(data: bytes) -> Library:
         return Library(Path(f.name))
 
 
-def executor(c: Compiled, threads: int | None = None) -> Executor:
-    """An Executor over a compilation in this process."""
-    weights = Weights.filled([packed_type(x) for x in c.plan.consts], c.pack)
-    return Executor(c.plan.program(), load_library(c.library), weights, threads)
+def executor(c: Compiled, threads: int | None = None) -> Any:
+    """What runs a compilation in this process."""
+    return c.target.executor(c, threads)

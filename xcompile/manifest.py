@@ -25,7 +25,6 @@ from xcompile.runtime.generate import ModelSpec
 from xcompile.runtime.program import Arg, Buffer, Island, Program, TensorSpec
 from xcompile.symbolic import Dim, Range, dim_str, evaluate, free_names, parse_dim
 from xcompile.targets import Target
-from xcompile.targets.cpu import PACK
 
 SPACES = ("arena", "input", "output", "const")
 MAX_BYTES = 1 << 46  # of one buffer: more than any machine addresses, less than overflows
@@ -41,14 +40,14 @@ def constants(plan: Plan) -> dict[str, Type]:
         while name in out:
             k += 1
             name = f"{c.name}#{k}"
-        out[name] = packed_type(c)
+        out[name] = packed_type(c, plan.target)
     return out
 
 
-def packed_type(c: Packed) -> Type:
+def packed_type(c: Packed, target: Target) -> Type:
     """Type of a constant after packing, without touching its data."""
     metas = [torch.empty([int(d) for d in v.shape], dtype=v.dtype, device="meta") for v in c.values]
-    t = PACK[c.kind](*metas)
+    t = target.pack(c.kind, metas)
     return Type(t.dtype, tuple(t.shape))
 
 

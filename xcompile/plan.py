@@ -9,6 +9,7 @@ from xcompile.ir import Graph, Node, Value
 from xcompile.layout import Layout
 from xcompile.runtime.program import Arg, Buffer, Island, Program, TensorSpec
 from xcompile.symbolic import Dim, dim_str, simplify
+from xcompile.targets import Target
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,13 @@ class Packed:
         return base if self.kind == "raw" else f"{base}:{self.kind}"
 
 
+Source = Value | Packed | Dim  # a kernel's operand: a value, a constant, bytes of workspace
+
+
 @dataclass(frozen=True)
 class Launch:
-    """One kernel call. `segment` counts the eager islands before it."""
+    """One kernel call. `segment` counts the eager islands before it, `stage` what it has to wait
+    for: kernels of one stage do not depend on each other."""
 
     kernel: str
     args: tuple[Arg, ...]
@@ -34,6 +39,8 @@ class Launch:
     segment: int
     flops: Dim
     nbytes: Dim
+    stage: int
+    unit: str
 
 
 @dataclass
@@ -43,11 +50,13 @@ class Plan:
     graph: Graph
     layouts: dict[Value, Layout]
     symbols: list[str]
+    target: Target
     launches: list[Launch] = field(default_factory=list)
     islands: list[Island] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     consts: list[Packed] = field(default_factory=list)
     kernels: dict[str, str] = field(default_factory=dict)  # name -> C++ source
+    stages: int = 0
 
     def program(self) -> Program:
         """What the runtime needs to know."""
@@ -61,7 +70,7 @@ class Plan:
             buffers=self.buffers,
             consts=[c.name for c in self.consts],
             islands=self.islands,
-            steps=len(self.launches) + len(self.islands),
+            steps=self.stages,
         )
 
     def text(self, env: Mapping[str, int] | None = None) -> str:

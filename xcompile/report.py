@@ -74,7 +74,7 @@ def summarise(c: Compiled) -> Summary:
         op = n.op.name if n.body is None else "+".join(m.op.name for m in n.body.nodes)
         flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
         steps.append(Step(x.kernel, op, n.origin, flops, nbytes, result, after))
-    types = [packed_type(p) for p in c.plan.consts]
+    types = [packed_type(p, c.target) for p in c.plan.consts]
     weights = sum(evaluate(t.nbytes, {}) for t in types)
     return Summary(str(c.target), steps, weights, dict(c.seconds))
 

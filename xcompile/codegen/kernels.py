@@ -18,11 +18,9 @@ from xcompile.ir import DTYPE_NAMES, Graph, Node, Value
 from xcompile.layout import Layout, row_stride
 from xcompile.ops.matmul import LINEAR
 from xcompile.passes.fuse_epilogue import GATE
-from xcompile.plan import Packed
+from xcompile.plan import Packed, Source
 from xcompile.symbolic import Dim, c_expr, dim_str, product
 from xcompile.targets import Target
-
-Source = Value | Packed | Dim  # a value, a packed constant, or bytes of workspace
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class Kernel:
     name: str
     source: str
     args: tuple[Source, ...]
+    unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from xcompile.codegen.kernels import KernelBuilder
 from xcompile.ir import Graph, Node, Value
 from xcompile.layout import layouts
 from xcompile.plan import Launch, Packed, Plan
@@ -23,11 +22,15 @@ class _Lowering:
     def __init__(self, graph: Graph, target: Target) -> None:
         self.graph = graph
         self.lay = layouts(graph)
-        self.builder = KernelBuilder(target, graph, self.lay)
-        self.plan = Plan(graph, self.lay, self.builder.symbols)
+        self.target = target
+        self.builder = target.builder(graph, self.lay)
+        self.plan = Plan(graph, self.lay, self.builder.symbols, target)
         self.buffer: dict[Value, int] = {}
         self.consts: dict[tuple, int] = {}
-        self.at = 0  # launches and islands so far
+        self.at = -1  # the stage: kernels of one need not wait for each other
+        self.read: set[Value] = set()  # memory that kernels of this stage read, and write
+        self.written: set[Value] = set()
+        self.alone = True  # the newest kernel began its stage
         self.outputs = {
             v: k
             for k, v in enumerate(v for o, v in enumerate(graph.outputs) if o not in graph.state)
@@ -42,10 +45,27 @@ class _Lowering:
                 self._island(n)
             else:
                 self._launch(n)
-            self.at += 1
+        self.plan.stages = self.at + 1
         return self.plan
 
+    def _enter(self, n: Node) -> None:
+        """Begin a new stage, unless n depends on nothing of this one."""
+        reads = {self.lay[v].root for v in n.inputs} - self.graph.consts.keys()
+        writes = {self.lay[v].root for v in n.outputs}
+        held = {self.lay[n.outputs[k]].root for k in n.op.alias}
+        free = self.target.concurrent and n.op.name != "torch_call" and self.at >= 0
+        # Results that no op updates in place lie apart, also in one concatenation.
+        if free and not (reads & self.written or writes & self.read or held & self.written):
+            self.read |= reads
+            self.written |= writes
+            self.alone = False
+            return
+        self.alone = True
+        self.at += 1
+        self.read, self.written = reads, writes
+
     def _launch(self, n: Node) -> None:
+        self._enter(n)
         kernel = self.builder.build(n)
         self.plan.kernels.setdefault(kernel.name, kernel.source)
         args: list[Arg] = []
@@ -60,7 +80,16 @@ class _Lowering:
         flops = sum((self._flops(m) for m in (n.body.nodes if n.body else [n])), 0)
         moved = self._moved(n)
         self.plan.launches.append(
-            Launch(kernel.name, tuple(args), n, len(self.plan.islands), simplify(flops), moved)
+            Launch(
+                kernel.name,
+                tuple(args),
+                n,
+                len(self.plan.islands),
+                simplify(flops),
+                moved,
+                self.at,
+                kernel.unit,
+            )
         )
 
     def _moved(self, n: Node) -> Dim:
@@ -75,6 +104,7 @@ class _Lowering:
         return n.op.cost([v.type for v in n.inputs], [v.type for v in n.outputs], n.attrs)
 
     def _island(self, n: Node) -> None:
+        self._enter(n)
         args = tuple(self._value(v, False) for v in n.inputs)
         results = tuple(self._value(v, True) for v in n.outputs)
         self.plan.islands.append(
@@ -126,8 +156,8 @@ class _Lowering:
         """A pointwise kernel may overwrite an operand that dies with it, element by element."""
         if n.body is None or any(m.op.reduces or m.op.name == "linear" for m in n.body.nodes):
             return
-        if any(v in g.inputs for v in n.outputs for g in [self.graph]):
-            return
+        if not self.alone or any(v in self.graph.inputs for v in n.outputs):
+            return  # another kernel of this stage may read the operand
         out = n.outputs[0]
         mine = self.buffer.get(self.lay[out].root)
         if len(n.outputs) != 1 or mine is None or self.lay[out].root is not out:

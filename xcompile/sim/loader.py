@@ -112,6 +112,21 @@ class _Runtime:
         return cls._instance
 
 
+@dataclass(frozen=True)
+class Session:
+    """What the simulator saw since the session began."""
+
+    lib: ctypes.CDLL
+
+    def errors(self) -> list[SimError]:
+        return [SimError(**e) for e in json.loads(self.lib.ascsim_take_errors())]
+
+    def report(self) -> dict[str, Any]:
+        """The cycle model's figures; see docs/simulator.md."""
+        report: dict[str, Any] = json.loads(self.lib.ascsim_report())
+        return report
+
+
 class Module:
     """The kernels of one built library."""
 
@@ -124,8 +139,19 @@ class Module:
             raise BuildError(f"loading {path}: {e}") from None
         finally:
             self.lib.ascsim_end_module()
+        self.library = self._module
         described = json.loads(self.lib.ascsim_kernels(self.number))
         self.kernels = {k["name"]: [(c, n) for c, n in k["params"]] for k in described}
+
+    @contextmanager
+    def session(self, options: Options, trace: Path | None = None) -> Iterator[Session]:
+        """Host code of this library runs with these options; see what came of it afterwards."""
+        with _lock, _environment(self.lib, options.environment(trace)):
+            self.lib.ascsim_take_errors()
+            self.lib.ascsim_reset_report()
+            yield Session(self.lib)
+            if trace is not None:
+                self.lib.ascsim_write_trace()
 
     def find(self, name: str | None) -> str:
         """The full name of a kernel, or of the only one. Raises XCompileError."""
@@ -295,6 +321,15 @@ def _source(source: str | Path) -> tuple[str, Path]:
     return text, path
 
 
+def open_module(path: Path) -> Module:
+    """A library that was built for the simulator, loaded into this process once."""
+    with _lock:
+        runtime = _Runtime.get()
+        if path not in runtime.modules:
+            runtime.modules[path] = Module(runtime, path)
+        return runtime.modules[path]
+
+
 def load(
     source: str | Path,
     kernel: str | None = None,
@@ -336,9 +371,6 @@ def load(
             include=include,
             flags=flags,
         )
-        runtime = _Runtime.get()
-        if path not in runtime.modules:
-            runtime.modules[path] = Module(runtime, path)
-        module = runtime.modules[path]
+        module = open_module(path)
     options = Options(chip, checks, seed, auto_sync)
     return Kernel(module, module.find(kernel), options, blocks, check)

@@ -2,20 +2,76 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    from xcompile.compiler import Compiled
+    from xcompile.ir import Graph, Node, Value
+    from xcompile.layout import Layout
+    from xcompile.plan import Plan, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+class Kernel(Protocol):
+    """The code of one node, and the operands that it takes, in order."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def args(self) -> tuple[Source, ...]: ...
+    @property
+    def unit(self) -> str:
+        """The cores it runs on, where a target has several kinds."""
+
+
+class Builder(Protocol):
+    """Makes the kernels of one graph; `symbols` in the order in which kernels see them."""
+
+    symbols: list[str]
+
+    def build(self, n: Node) -> Kernel: ...
+
+
 @dataclass(frozen=True)
-class Target:
-    """A place to run. `isa` is the instruction-set level that the build is for."""
+class Target(ABC):
+    """A place to run. `isa` is the instruction-set level or chip that the build is for."""
 
     name: str
     isa: str
     template_path: Path
-    panel: int = 32  # columns of one packed weight panel
+
+    # Whether kernels that do not depend on each other may run at the same time.
+    concurrent = False
 
     def __str__(self) -> str:
         return f"{self.name}/{self.isa}"
+
+    @abstractmethod
+    def builder(self, graph: Graph, layouts: dict[Value, Layout]) -> Builder: ...
+
+    @abstractmethod
+    def emit(self, plan: Plan) -> dict[str, str]:
+        """File name -> text. Identical plans give identical text."""
+
+    @abstractmethod
+    def build(self, sources: Mapping[str, str]) -> bytes:
+        """The shared library of emitted sources; empty if it is built where it runs."""
+
+    @abstractmethod
+    def pack(
+        self, kind: str, weights: Sequence[torch.Tensor], out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Constants as this target's kernels want them, written to `out` if that is given."""
+
+    @abstractmethod
+    def executor(self, compiled: Compiled, threads: int | None) -> Any:
+        """Runs the compiled step in this process."""

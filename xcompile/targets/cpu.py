@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
 from xcompile.errors import XCompileError
-from xcompile.targets import ROOT, Target
+from xcompile.progress import step
+from xcompile.targets import ROOT, Builder, Target
+
+if TYPE_CHECKING:
+    from xcompile.compiler import Compiled
+    from xcompile.ir import Graph, Value
+    from xcompile.layout import Layout
+    from xcompile.plan import Plan
 
 PANEL = 32  # columns of a packed weight panel
 
@@ -62,12 +72,52 @@ def best_isa() -> str:
     return next(level for level in LEVELS if not missing_features(level))
 
 
-def cpu(isa: str = "auto") -> Target:
+@dataclass(frozen=True)
+class Cpu(Target):
+    """The whole graph in one shared library, run by one thread team."""
+
+    def builder(self, graph: Graph, layouts: dict[Value, Layout]) -> Builder:
+        from xcompile.codegen.kernels import KernelBuilder
+
+        return KernelBuilder(self, graph, layouts)
+
+    def emit(self, plan: Plan) -> dict[str, str]:
+        from xcompile.codegen.sources import emit
+
+        return emit(plan, self)
+
+    def build(self, sources: Mapping[str, str]) -> bytes:
+        from xcompile.build import build
+
+        with tempfile.TemporaryDirectory() as tmp, step("g++") as progress:
+            root = Path(tmp)
+            for name, text in sources.items():
+                (root / name).write_text(text)
+            units = sorted(p for p in root.iterdir() if p.suffix == ".cpp")
+            return build(self, units, root, progress=progress)
+
+    def pack(
+        self, kind: str, weights: Sequence[torch.Tensor], out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return PACK[kind](*weights, out=out)
+
+    def executor(self, compiled: Compiled, threads: int | None) -> Any:
+        from xcompile.compiler import load_library
+        from xcompile.manifest import packed_type
+        from xcompile.runtime.executor import Executor, Weights
+
+        types = [packed_type(x, self) for x in compiled.plan.consts]
+        weights = Weights.filled(types, compiled.pack)
+        library = load_library(compiled.library)
+        return Executor(compiled.plan.program(), library, weights, threads)
+
+
+def cpu(isa: str = "auto") -> Cpu:
     """The CPU target at an instruction-set level. Raises XCompileError for an unknown level."""
     isa = best_isa() if isa == "auto" else isa
     if isa not in LEVELS:
         raise XCompileError(f"unknown CPU level {isa!r}; choose auto, {', '.join(LEVELS)}")
-    return Target("cpu", isa, ROOT / "templates" / "cpu")
+    return Cpu("cpu", isa, ROOT / "templates" / "cpu")
 
 
 # -- weight packing: the layouts that templates/cpu/lib/gemm.hpp documents ------------------

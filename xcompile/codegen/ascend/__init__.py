@@ -1,0 +1,1 @@
+"""Graph -> Ascend C: phases (device functions), kernels that run them, the host program."""
