@@ -1,0 +1,87 @@
+"""A decode step of a DeepSeek-V3-style model in the simulator: launches, time by kernel, and what
+sharing kernels between phases gains.
+
+    python -m benchmarks.ascend_step [--layers 2] [--requests 4] [--context 512] [--dtype bf16]
+
+Times are the cycle model's (docs/simulator.md), not a device's. `gap` is what the host needs to
+start a kernel that is launched; a captured graph replays without most of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+import xcompile
+from benchmarks.models import _COMMON, _FAMILIES, DTYPES
+from benchmarks.steps import Paged
+
+POLICIES = ("phase", "pair", "step")
+
+
+def model_of(layers: int, dtype: torch.dtype) -> Any:
+    kind, sizes = _FAMILIES["ds-mini"]
+    options = {**_COMMON, **sizes, "num_hidden_layers": layers}
+    torch.manual_seed(0)
+    cfg = getattr(transformers, kind)(**options)
+    return transformers.AutoModelForCausalLM.from_config(cfg, dtype=dtype).eval()
+
+
+def step_of(run: Any, requests: int, context: int) -> dict[str, Any]:
+    """The cycle model's report of one decode step."""
+    assert run.spec is not None
+    cache = Paged(run.spec, requests, context + 1)
+    for t in (*cache.keys, *cache.values):
+        t.normal_()
+    ids = torch.randint(3, 1000, (requests,))
+    args = cache.decode(ids, context)
+    start = time.process_time()
+    run(*args[:7], args[7], args[8])
+    report: dict[str, Any] = run.executor.report
+    report["cpu"] = time.process_time() - start
+    return report
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--layers", type=int, default=2)
+    p.add_argument("--requests", type=int, default=4)
+    p.add_argument("--context", type=int, default=512)
+    p.add_argument("--dtype", choices=sorted(DTYPES), default="bf16")
+    p.add_argument("--chip", default="ascend910b")
+    p.add_argument("--checks", default="none", help="as XC_SIM_CHECKS")
+    a = p.parse_args()
+    os.environ["XC_SIM_CHECKS"] = a.checks
+    console = Console()
+    summary = Table(
+        "launches", "kernels per step", "simulated us", "+ gaps us", "CPU s to simulate"
+    )
+    for policy in POLICIES:
+        run = xcompile.compile(model_of(a.layers, DTYPES[a.dtype]), target=f"{a.chip}/{policy}")
+        report = step_of(run, a.requests, a.context)
+        launches = report["launches"]
+        busy = sum(x["us"] for x in launches)
+        gaps = sum(x["launch_us"] for x in launches)
+        summary.add_row(
+            policy, str(len(launches)), f"{busy:.1f}", f"{busy + gaps:.1f}", f"{report['cpu']:.1f}"
+        )
+        by_kernel: Counter[str] = Counter()
+        for x in launches:
+            by_kernel[x["name"]] += x["us"]
+        table = Table("kernel", "us", "share", title=f"launches = {policy}")
+        for name, us in by_kernel.most_common(12):
+            table.add_row(name, f"{us:.1f}", f"{us / busy:.0%}")
+        console.print(table)
+    console.print(summary)
+
+
+if __name__ == "__main__":
+    main()

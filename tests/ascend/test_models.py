@@ -1,0 +1,86 @@
+"""Whole small models emitted as Ascend C and run in the simulator with every check on, against
+transformers running eagerly and against the CPU target."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers import assert_close_to_reference, relative_error
+from tests.test_families import Driver, Logits, eager_rows, family, force_routing, tokens
+from tests.zoo import FAMILIES, zoo
+from xcompile import compile as xcompile
+from xcompile.executable import Executable
+from xcompile.frontend import huggingface as hf
+
+TARGET = "ascend910b"
+FAST = ("deepseek_v3",)
+HALF = {"bf16": torch.bfloat16, "f16": torch.float16}
+FEEDS = [
+    [[5, 6, 7, 8, 9, 10, 11], [12, 13], [], [30 + i for i in range(9)]],
+    [[21], [22], [20], [39 + i for i in range(12)]],  # decode and prefill in one step
+    [[23], [24], [25], [26]],
+]
+
+
+@cache
+def compiled_step(name: str) -> Executable:
+    return xcompile(family(name), strict=True, target=TARGET)
+
+
+def slow_but(fast: tuple[str, ...]) -> list[Any]:
+    return [pytest.param(n, marks=() if n in fast else pytest.mark.slow) for n in FAMILIES]
+
+
+@pytest.mark.parametrize("name", slow_but(FAST))
+def test_step_logits_are_eager_logits(name: str) -> None:
+    model, run = family(name), compiled_step(name)
+    assert run.compiled is not None
+    assert not run.compiled.imported.islands
+    step = Driver(run, 4)
+    seen: list[list[int]] = [[] for _ in range(4)]
+    for feed in FEEDS:
+        got = step(feed)
+        for r, chunk in enumerate(feed):
+            seen[r] += chunk
+        want = eager_rows(model, [seen[r] for r, chunk in enumerate(feed) if chunk])
+        assert relative_error(got, want) <= 1e-5
+        assert torch.equal(got.argmax(-1), want.argmax(-1))
+
+
+@pytest.mark.parametrize("name", slow_but(FAST))
+def test_a_captured_step_replays_for_other_sizes(name: str) -> None:
+    run = compiled_step(name)
+    run.executor.capture = True
+    try:
+        step, plain = Driver(run, 4), Driver(xcompile(family(name), threads=2), 4)
+        for feed in FEEDS:
+            got, want = step(feed), plain(feed)
+            assert relative_error(got, want) <= 1e-5
+    finally:
+        run.executor.capture = False
+
+
+@pytest.mark.parametrize("kind", HALF)
+@pytest.mark.parametrize("name", slow_but(FAST))
+def test_16_bit_is_as_close_as_eager_when_the_routing_is_forced(name: str, kind: str) -> None:
+    dtype = HALF[kind]
+    model = zoo(name, dtype)
+    exact = zoo(name)
+    exact.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
+    assert force_routing(model) == force_routing(exact) == (0 if name == "llama" else 2)
+    shapes = ({0: torch.export.Dim("B", max=16), 1: torch.export.Dim("S", max=128)},)
+    with torch.no_grad(), hf.prepared(model, verify=False):
+        run = xcompile(Logits(model), (tokens(3, 7),), dynamic_shapes=shapes, strict=True,
+                       target=TARGET)  # fmt: skip
+    for shape in ((3, 7), (1, 1), (2, 33)):
+        ids = tokens(*shape, seed=sum(shape))
+        with torch.no_grad():
+            eager = model(ids, use_cache=False).logits
+            reference = exact(ids, use_cache=False).logits
+        got = run(ids)
+        assert relative_error(got, eager) <= 3e-2
+        assert_close_to_reference(got, eager, reference, what=f"{name} {kind} {shape}")
