@@ -104,7 +104,7 @@ class _Layouter:
         """Fused kernels can write into a strided window, if nobody else reads the value."""
         n = self.made.get(old)
         alone = len(self.users.get(old, [])) == 1 and old not in self.graph.outputs
-        writes = n is not None and (n.op.expr or n.op.name in ("linear", "rope")
+        writes = n is not None and (n.op.expr or n.op.name in ("linear", "head_linear", "rope")
                                     or (n.op.name == "group" and len(n.outputs) == 1))  # fmt: skip
         if v is old and alone and writes and not _twice(cat, v):
             return v

@@ -145,7 +145,7 @@ def kernel_text(name: str) -> str:
     op = OPS[name]
     args, attrs = op.sample(torch.Generator().manual_seed(0))  # type: ignore[misc]
     b = Batch()
-    const = {"linear": (1,), "moe_experts": (3, 4)}.get(name, ())
+    const = {"linear": (1,), "head_linear": (1,), "moe_experts": (3, 4)}.get(name, ())
     b.op(name, op, args, attrs, const)
     return kernels_of(b.graph)
 
@@ -227,7 +227,7 @@ def test_emitted_sources_compile_without_a_warning(
                 continue
             args, attrs = op.sample(torch.Generator().manual_seed(0))
             args = [a.to(dtype) if a.is_floating_point() else a for a in args]
-            const = {"linear": (1,), "moe_experts": (3, 4)}.get(name, ())
+            const = {"linear": (1,), "head_linear": (1,), "moe_experts": (3, 4)}.get(name, ())
             b.op(name, op, args, attrs, const)
     target = make_target(f"cpu/{level}")
     texts = emit(lower(optimised(b.graph), target), target)

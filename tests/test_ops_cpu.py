@@ -19,7 +19,11 @@ from xcompile.ops.norm import DECOMPOSE
 from xcompile.ops.reduce import REDUCTIONS
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-WEIGHTS = {"linear": (1,), "moe_experts": (3, 4)}  # operands that must be constants
+WEIGHTS = {
+    "linear": (1,),
+    "head_linear": (1,),
+    "moe_experts": (3, 4),
+}  # operands that must be constants
 SAMPLED = {n: op for n, op in OPS.items() if op.sample}
 BY_ROW = {*REDUCTIONS, "topk", "sort", "cumsum", "argmax", "gather"}
 Case = tuple[str, Op, list[torch.Tensor], dict[str, Any]]

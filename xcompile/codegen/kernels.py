@@ -263,7 +263,8 @@ FLOATS = {torch.float32, torch.bfloat16}
 ORDERED = {*FLOATS, torch.int64}
 # op -> element types that its kernel exists for; other ops take all
 DTYPES = dict.fromkeys(
-    ("linear", "matmul", "attention", "paged_attention", "moe_experts", "rope"), FLOATS
+    ("linear", "head_linear", "matmul", "attention", "paged_attention", "moe_experts", "rope"),
+    FLOATS,
 ) | dict.fromkeys(("topk", "argmax", "sort", "cumsum"), ORDERED)
 
 
@@ -289,7 +290,11 @@ def _check_dtypes(n: Node) -> None:
 
 
 # (op, operand) -> how the constant in it is packed
-PACKING = {("moe_experts", 3): "experts_gated", ("moe_experts", 4): "experts"}
+PACKING = {
+    ("moe_experts", 3): "experts_gated",
+    ("moe_experts", 4): "experts",
+    ("head_linear", 1): "experts",
+}
 
 
 def _ramp_strides(m: Node) -> tuple[Dim, ...]:

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import _disable_current_modes
 
 from xcompile.errors import UnsupportedError
-from xcompile.frontend import torch_ops
+from xcompile.frontend import hf_mla, torch_ops
 from xcompile.frontend.hf_experts import is_experts, runs_our_op
 
 PAGED = "xllm_paged"
@@ -224,9 +224,14 @@ class PagedInputs:
         # In place, as seen from outside; export turns it into a functional index_copy whose result
         # is listed as the new value of the input.
         k_cache.index_copy_(0, self.slots, key[0].transpose(0, 1).to(k_cache.dtype))
-        v_cache.index_copy_(0, self.slots, value[0].transpose(0, 1).to(v_cache.dtype))
-        return torch_ops.paged_attention(
-            query[0].transpose(0, 1),
+        rows, absorbed = query[0].transpose(0, 1), value.shape[-1] == 0
+        if absorbed:  # latents: see hf_mla
+            rows = hf_mla.absorb_query(module, query)
+            v_cache = k_cache[..., : module.kv_lora_rank]
+        else:
+            v_cache.index_copy_(0, self.slots, value[0].transpose(0, 1).to(v_cache.dtype))
+        result = torch_ops.paged_attention(
+            rows,
             k_cache,
             v_cache,
             self.cu_seqlens,
@@ -235,6 +240,7 @@ class PagedInputs:
             query.shape[-1] ** -0.5 if scaling is None else scaling,
             self.page,
         )
+        return hf_mla.expand_result(module, result) if absorbed else result
 
 
 @dataclass(frozen=True)
@@ -282,7 +288,8 @@ class _Probe:
                 plain,
             )
         )
-        return query.new_zeros((query.shape[2], query.shape[1], value.shape[3]))
+        size = value.shape[3] or module.v_head_dim  # no value: latents
+        return query.new_zeros((query.shape[2], query.shape[1], size))
 
 
 def run_packed(

@@ -39,6 +39,7 @@ from xcompile.frontend.hf_experts import (
     is_experts,
     why_not_expressible,
 )
+from xcompile.frontend.hf_mla import latent
 from xcompile.frontend.hf_verify import VerificationError, verify_attention, verify_experts
 from xcompile.runtime.generate import ModelSpec
 from xcompile.runtime.generate import allocate as allocate_caches
@@ -265,9 +266,10 @@ def kv_shapes(model: Any) -> list[tuple[int, int, int]]:
     """Per attention layer ``(Hk, D, Dv)``: what one token adds to the cache.
 
     Derived from what the attention layers are called with, so it holds for every family; for MLA
-    these are the expanded heads.  A model that is not prepared is prepared only for this call.
+    the latents ``(1, kv_lora_rank + rope, 0)``, whose value is part of the key.  A model that is
+    not prepared is prepared only for this call.
     """
-    with nullcontext() if preparation(model) else prepared(model, verify=False):
+    with nullcontext() if preparation(model) else prepared(model, verify=False), latent(model):
         return [(c.kv_heads, c.key_size, c.value_size) for c in attention_calls(model)]
 
 
@@ -276,7 +278,7 @@ class StepModel(nn.Module):
 
     The model is prepared on construction (unless it already is) and stays so; :func:`restore` frees
     it, after which the step can no longer be called.  The caches hold keys and values exactly as
-    the attention function receives them: rotated, and for MLA expanded to all heads.
+    the attention function receives them: rotated, and for MLA the latents (see hf_mla).
 
     Args:
         model: a transformers causal language model in eval mode.
@@ -306,7 +308,8 @@ class StepModel(nn.Module):
         self.page = page
         text = model.config.get_text_config()
         self.max_context: int = max_context or text.max_position_embeddings
-        calls = attention_calls(model)
+        with latent(model):
+            calls = attention_calls(model)
         self.kv_shapes = tuple((c.kv_heads, c.key_size, c.value_size) for c in calls)
         layers: list[Any] = [call.module.layer_idx for call in calls]
         self.cache_of_layer: dict[int, int] = {layer: i for i, layer in enumerate(layers)}
@@ -371,7 +374,10 @@ class StepModel(nn.Module):
             page=self.page,
             max_context=self.max_context,
         )
-        return run_packed(self.model, input_ids, position_ids, last_rows, paged, self.max_context)
+        with latent(self.model):
+            return run_packed(
+                self.model, input_ids, position_ids, last_rows, paged, self.max_context
+            )
 
 
 def step_example(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "moe_experts", "paged_attention"]
+__all__ = ["ACTIVATIONS", "head_linear", "moe_experts", "paged_attention"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -262,3 +262,40 @@ def _paged_attention_fake(
 ) -> Tensor:
     _check_paged(q, k_cache, v_cache, cu_seqlens, context_lens, block_tables, page)
     return q.new_empty((q.shape[0], q.shape[1], v_cache.shape[2]))
+
+
+# -- products per head -----------------------------------------------------------------------------
+
+
+@torch.library.custom_op("xllm::head_linear", mutates_args=())
+def head_linear(x: Tensor, w: Tensor) -> Tensor:
+    """``y[t, h] = w[h] x[t, h]``: a linear layer of its own for every head.
+
+    Args:
+        x: ``[T, H, K]``, float.
+        w: ``[H, N, K]``, dtype of ``x``.
+
+    Returns:
+        ``[T, H, N]`` in the dtype of ``x``.
+
+    Raises:
+        ValueError: on shapes and dtypes outside of the above.
+    """
+    _check_heads(x, w)
+    return torch.matmul(x.transpose(0, 1), w.transpose(1, 2)).transpose(0, 1).contiguous()
+
+
+@head_linear.register_fake
+def _head_linear_fake(x: Tensor, w: Tensor) -> Tensor:
+    _check_heads(x, w)
+    return x.new_empty((x.shape[0], x.shape[1], w.shape[1]))
+
+
+def _check_heads(x: Tensor, w: Tensor) -> None:
+    fits = x.dim() == w.dim() == 3 and x.shape[1] == w.shape[0] and x.shape[2] == w.shape[2]
+    _require(
+        bool(fits) and x.dtype == w.dtype,
+        "head_linear",
+        f"x must be [T, H, K] and w [H, N, K] of one dtype, got {tuple(x.shape)} {x.dtype} and "
+        f"{tuple(w.shape)} {w.dtype}",
+    )

@@ -119,7 +119,7 @@ PAGED_ATTENTION = Op(
     _paged,
     _paged_ref,
     aten=("xllm.paged_attention.default",),
-    strides={0: "last"},
+    strides={0: "last", 1: "last", 2: "last"},
     cost=lambda ins, outs, attrs: product((2, *outs[0].shape)),
     sample=_paged_sample,
 )

@@ -31,6 +31,24 @@ def _matmul(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     return [Type(a.dtype, (*batch, a.shape[-2], b.shape[-1]))]
 
 
+def _head_linear(types: Sequence[Type], attrs: Attrs) -> list[Type]:
+    x, w = types
+    ok = x.rank == w.rank == 3 and same(x.shape[1], w.shape[0]) and same(x.shape[2], w.shape[2])
+    expect(
+        ok and x.dtype == w.dtype,
+        f"head_linear takes x[T, H, K] and w[H, N, K] of one dtype, given {x} and {w}",
+    )
+    return [Type(x.dtype, (*x.shape[:2], w.shape[1]))]
+
+
+def _head_linear_ref(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return torch.matmul(x.transpose(0, 1), w.transpose(1, 2)).transpose(0, 1).contiguous()
+
+
+def _head_linear_sample(rng: torch.Generator) -> tuple[list[torch.Tensor], dict]:
+    return [torch.randn(5, 3, 33, generator=rng), torch.randn(3, 37, 33, generator=rng) / 6], {}
+
+
 def _linear_sample(rng: torch.Generator) -> tuple[list[torch.Tensor], dict]:
     return [torch.randn(3, 5, 33, generator=rng), torch.randn(37, 33, generator=rng) / 6], {}
 
@@ -47,6 +65,16 @@ LINEAR = Op(
     strides={0: "rows"},
     cost=lambda ins, outs, attrs: product((2, *ins[0].shape, ins[1].shape[0])),
     sample=_linear_sample,
+)
+# y[T, h, N] = x[T, h, K] w[h, N, K]^T, a linear of its own for every head h: absorbed MLA
+HEAD_LINEAR = Op(
+    "head_linear",
+    _head_linear,
+    _head_linear_ref,
+    aten=("xllm.head_linear.default",),
+    strides={0: "last"},
+    cost=lambda ins, outs, attrs: product((2, *ins[0].shape, ins[1].shape[1])),
+    sample=_head_linear_sample,
 )
 # c[..., M, N] = a[..., M, K] b[..., K, N], batch dims broadcast, accumulated in fp32
 MATMUL = Op(
