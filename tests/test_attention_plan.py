@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from xcompile.cli import app
+from xcompile.cli_plan import parse_lengths
+from xcompile.errors import XCompileError
 from xcompile.runtime.attention_plan import MODES, AttentionPlan, cuts, plan_attention
 
 LENGTHS = st.lists(st.one_of(st.integers(0, 5000), st.sampled_from([0, 1, 127, 128, 129, 32768])),
@@ -107,3 +114,19 @@ def test_nonsense_is_refused(bad: dict[str, float]) -> None:
         plan_attention([1, -2], 2)
     with pytest.raises(ValueError, match="modes"):
         plan_attention([1], 2, mode="best")
+
+
+def test_the_command_draws_every_mode(tmp_path: Path) -> None:
+    out = tmp_path / "plan.svg"
+    result = CliRunner().invoke(app, ["plan", "--lengths", "2048x24,32768", "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert all(mode in result.output for mode in MODES)
+    texts = [t.text or "" for t in ElementTree.parse(out).iter("{http://www.w3.org/2000/svg}text")]
+    assert [t.partition(":")[0] for t in texts] == list(MODES)
+
+
+def test_lengths_as_they_are_typed() -> None:
+    assert parse_lengths("3, 2x2,0") == [3, 2, 2, 0]
+    for bad in ("", "2x", "x3", "-1", "1.5"):
+        with pytest.raises(XCompileError, match="is not a length"):
+            parse_lengths(bad)
