@@ -19,6 +19,7 @@ assert __name__ == "xcompile.passes", "import passes as xcompile.passes"
 PIPELINE = [
     "canonicalise",  # rules below match the simplest form
     "lift",  # norms and rope become one node before anything fuses into them
+    "lift_route",
     "lift_gqa",
     # fuse_moe, mla_absorb, quantise: their place is here, on lifted ops
     "fuse_epilogue",  # before merge_linears: a gated MLP's pair must not be split by it

@@ -8,10 +8,10 @@ inputs (a KV cache) are copied back too.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,74 +19,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from xcompile.errors import BuildError, SimulationError, XCompileError
-from xcompile.hostcc import cache_dir
-from xcompile.progress import step
+from xcompile.errors import ArtifactError, SimulationError, XCompileError
+from xcompile.runtime.ascend_link import Device as OnDevice
+from xcompile.runtime.ascend_link import Link, Simulator
 from xcompile.runtime.executor import bind_inputs, check_inputs
 from xcompile.runtime.program import Program
 from xcompile.symbolic import evaluate
 
 if TYPE_CHECKING:
-    from xcompile.compiler import Compiled
+    from xcompile.targets.ascend import Chip
 
 TO_DEVICE, TO_HOST = 1, 2  # aclrtMemcpyKind
+CUBE_CORES, VECTOR_CORES = 102, 201  # aclrtDevAttr
 ALIGN = 512  # bytes; what aclrtMalloc gives
 
 
 class Cores(ctypes.Structure):
     _fields_ = (("cube", ctypes.c_uint32), ("vector", ctypes.c_uint32))
-
-
-def simulator_library(sources: Mapping[str, str], chip: str) -> Path:
-    """The shared library of emitted sources, built for the simulator; from the cache if it is
-    there. Raises BuildError with g++'s messages."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from xcompile.sim import library
-    from xcompile.sim.library import digest
-    from xcompile.sim.simcc import Driver, parse
-
-    text = json.dumps(dict(sources), sort_keys=True)
-    root = cache_dir() / "sim" / "emitted" / digest(text)[:24]
-    for name, content in sources.items():
-        path = root / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-    request = parse(["-O1", "-fno-gnu-unique"])
-    request.chip = library.chip_name(chip)
-    request.mode = "shared"
-    driver = Driver(request, quiet=True)
-    units = [root / n for n in sources if n.endswith((".asc", ".cpp"))]
-    with step("simcc") as progress, ThreadPoolExecutor(2) as pool:
-        objects = []
-        for k, obj in enumerate(pool.map(driver.compile, units)):
-            objects.append(obj)
-            progress(k + 1, len(units))
-    found = [o for o in objects if o is not None]
-    if len(found) != len(units):
-        raise BuildError(f"building the emitted kernels failed:\n{driver.messages[:20000]}")
-    lib = library.library()
-    out = cache_dir() / "sim" / "so" / f"{digest(*[o.name for o in found], lib.name)}.so"
-    if not out.exists():
-        request.out = out.with_suffix(f".{os.getpid()}.{threading.get_ident()}.so")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if driver.link(found):
-            raise BuildError(f"linking the emitted kernels failed:\n{driver.messages[:20000]}")
-        os.replace(request.out, out)
-    return out
-
-
-def executor(compiled: Compiled) -> AscendExecutor:
-    """What runs a compilation in this process, in the simulator."""
-    from xcompile.targets.ascend import Ascend
-
-    target = compiled.target
-    assert isinstance(target, Ascend)
-    path = simulator_library(compiled.sources, target.chip.part)
-    weights = [compiled.pack(i) for i in range(len(compiled.plan.consts))]
-    cores = (target.chip.aic, target.chip.aiv)
-    return AscendExecutor(compiled.plan.program(), path, weights, cores, target.chip.part)
 
 
 @dataclass
@@ -126,10 +75,20 @@ def _check(code: int) -> None:
         raise XCompileError(f"an ACL call failed with error {code}")
 
 
+def _raise(errors: list[Any]) -> None:
+    if errors:
+        raise SimulationError("\n".join(map(str, errors[:20])), errors)
+
+
 class AscendExecutor:
     """A step on a device: `executor(*inputs)` gives the outputs, state inputs are updated.
 
+    The sources are built by the first call. Before it, and between calls, may be set:
+
     capture  replay a captured graph instead of launching each kernel
+    options  chip, checks and order of the cores of the simulator (sim.loader.Options)
+    trace    file for a Perfetto trace of what the simulator ran
+    device   run on a device, through CANN (before the first call; never tried)
     """
 
     _lock = threading.RLock()  # one device
@@ -137,62 +96,96 @@ class AscendExecutor:
     def __init__(
         self,
         program: Program,
-        path: Path,
-        weights: Sequence[torch.Tensor],
-        cores: tuple[int, int],
-        chip: str,
-        capture: bool = False,
+        sources: Mapping[str, str],
+        weights: Callable[[], Iterator[torch.Tensor]],
+        chip: Chip,
+        fingerprint: str = "",
     ) -> None:
-        from xcompile.sim.loader import Options, open_module
+        from xcompile.sim.loader import Options
 
         if program.islands:
             names = ", ".join(i.target for i in program.islands)
             raise XCompileError(f"eager islands do not run on Ascend: {names}")
-        self.program, self.path, self.capture = program, path, capture
+        self.program, self.sources, self.chip = program, sources, chip
         checks = os.environ.get("XC_SIM_CHECKS", "all")
-        self.options = Options(chip, checks, int(os.environ.get("XC_SIM_SEED", "0")))
-        self._specs = [(s.name, s.type) for s in program.inputs]
-        with self._lock:
-            self.runtime = open_module(path)
-            self.lib = self.runtime.library
-            for f in ("xc_step", "xc_capture", "xc_replay", "xc_release"):
-                getattr(self.lib, f).restype = ctypes.c_int
-            self.lib.xc_table_bytes.restype = ctypes.c_uint64
-            self.lib.xc_program.restype = ctypes.c_char_p
-            acl = self.runtime.lib
-            acl.aclInit(None)
-            _check(acl.aclrtSetDevice(0))
-            self._stream = ctypes.c_void_p()
-            _check(acl.aclrtCreateStream(ctypes.byref(self._stream)))
-            self.acl, self.device = acl, Device(acl)
-            self.cores = Cores(*cores)
-            table = []
-            for i, w in enumerate(weights):
-                address = self.device.room(("const", i), w.nbytes)
-                self.device.write(address, w.data_ptr(), w.nbytes)
-                table.append(address)
-            self._consts = np.array(table or [0], dtype=np.uint64)
-        self._graphs: dict[tuple, ctypes.c_void_p] = {}
+        self.options = Options(chip.part, checks, int(os.environ.get("XC_SIM_SEED", "0")))
+        self.capture = self.device = False
+        self.trace: Path | None = None
         self.report: dict[str, Any] = {}  # of the cycle model, for the last step
+        self.steps, self.microseconds = 0, 0.0  # of all steps
+        self._weights, self._fingerprint = weights, fingerprint
+        self._specs = [(s.name, s.type) for s in program.inputs]
+        self._graphs: dict[tuple, ctypes.c_void_p] = {}
+        self._link: Link | None = None
+
+    def open(self) -> Link:
+        """Build and load the step, and copy its weights to the device, unless that is done."""
+        with self._lock:
+            if self._link is None:
+                self._link = self._open()
+            return self._link
+
+    def _open(self) -> Link:
+        link: Link = OnDevice(self.sources) if self.device else Simulator(
+            self.sources, self.chip.part
+        )  # fmt: skip
+        self.lib, self.acl = link.library, link.acl
+        for f in ("xc_step", "xc_capture", "xc_replay", "xc_release"):
+            getattr(self.lib, f).restype = ctypes.c_int
+        self.lib.xc_table_bytes.restype = ctypes.c_uint64
+        self.lib.xc_program.restype = ctypes.c_char_p
+        if self._fingerprint and self.lib.xc_program().decode() != self._fingerprint:
+            raise ArtifactError("host.cpp was emitted for another program than the manifest says")
+        self.acl.aclInit(None)
+        _check(self.acl.aclrtSetDevice(0))
+        self._stream = ctypes.c_void_p()
+        _check(self.acl.aclrtCreateStream(ctypes.byref(self._stream)))
+        self.memory = Device(self.acl)
+        gone = weakref.finalize(
+            self, _release, self._lock, self.lib, self.memory, self._graphs, self._stream
+        )
+        gone.atexit = False  # the process ends, and its memory with it
+        table = []
+        for i, w in enumerate(self._weights()):
+            address = self.memory.room(("const", i), w.nbytes)
+            self.memory.write(address, w.data_ptr(), w.nbytes)
+            table.append(address)
+        self._consts = np.array(table or [0], dtype=np.uint64)
+        return link
 
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """Outputs, freshly allocated. Raises ShapeError, and SimulationError for what a check of
         the simulator found."""
         args = check_inputs(self._specs, self.program, tensors)
         env = bind_inputs(self._specs, self.program, [t.shape for t in args])
-        with self._lock, self.runtime.session(self.options) as session:
-            outs, state = self._run(args, env)
-            self.report = session.report()
-            if errors := session.errors():
-                raise SimulationError("\n".join(map(str, errors[:20])), errors)
+        with self._lock, self.open().session(self.options, self.trace) as watch:
+            try:
+                outs, state = self._run(args, env)
+            except XCompileError:  # of an ACL call; the simulator knows more
+                _raise(watch.errors())
+                raise
+            self.report = watch.report()
+            _raise(watch.errors())
+        self.steps += 1
+        self.microseconds += float(self.report.get("us", 0.0))
         for k, t in state.items():
             args[k].copy_(t)
         return outs
 
+    def _cores(self) -> Cores:
+        """What the device has, and at most what workspaces were sized for."""
+        found = []
+        for attribute, most in ((CUBE_CORES, self.chip.aic), (VECTOR_CORES, self.chip.aiv)):
+            n = ctypes.c_int64()
+            _check(self.acl.aclrtGetDeviceInfo(0, attribute, ctypes.byref(n)))
+            found.append(min(int(n.value), most))
+        cube, vector = found
+        return Cores(min(cube, vector // 2), vector)
+
     def _run(
         self, args: Sequence[torch.Tensor], env: Mapping[str, int]
     ) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
-        p, d = self.program, self.device
+        p, d = self.program, self.memory
         capacity = p.capacity(env)
         offsets, nbytes = p.offsets(capacity, ALIGN)
         arena = d.room("arena", nbytes)
@@ -211,15 +204,16 @@ class AscendExecutor:
         pointers = np.array([arena, self._consts.ctypes.data, *inputs, *results], dtype=np.uint64)
         at = np.array(offsets or [0], dtype=np.int64)
         tables = self._tables(pointers, at)
+        cores = self._cores()
         call = (
-            ctypes.byref(self.cores),
+            ctypes.byref(cores),
             ctypes.c_void_p(pointers.ctypes.data),
             ctypes.c_void_p(at.ctypes.data),
             ctypes.c_void_p(sizes_at),
             ctypes.c_void_p(tables),
         )
         if self.capture:
-            key = (*pointers.tolist(), *offsets)
+            key = (cores.cube, cores.vector, *pointers.tolist(), *offsets)
             if key not in self._graphs:
                 graph = ctypes.c_void_p()
                 _check(self.lib.xc_capture(self._stream, *call, ctypes.byref(graph)))
@@ -246,6 +240,18 @@ class AscendExecutor:
             ctypes.c_void_p(at.ctypes.data),
             ctypes.c_void_p(host.ctypes.data),
         )
-        address = self.device.room("tables", nbytes)
-        self.device.write(address, host.ctypes.data, nbytes)
+        address = self.memory.room("tables", nbytes)
+        self.memory.write(address, host.ctypes.data, nbytes)
         return address
+
+
+def _release(
+    lock: Any, lib: Any, memory: Device, graphs: dict[tuple, ctypes.c_void_p], stream: Any
+) -> None:
+    """Give back what a step held on the device."""
+    with lock:
+        for g in graphs.values():
+            lib.xc_release(g)
+        for address, _ in memory.blocks.values():
+            memory.acl.aclrtFree(ctypes.c_void_p(address))
+        memory.acl.aclrtDestroyStream(stream)

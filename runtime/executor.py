@@ -203,17 +203,23 @@ class Executor:
 
 
 def check_inputs(
-    specs: Sequence[tuple[str, Type]], program: Program, tensors: Sequence[torch.Tensor]
+    specs: Sequence[tuple[str, Type]],
+    program: Program,
+    tensors: Sequence[torch.Tensor],
+    device: torch.device | None = None,
 ) -> list[torch.Tensor]:
-    """Contiguous inputs of the right number and dtypes. Raises ShapeError."""
+    """Contiguous inputs of the right number and dtypes, on the device (default: the CPU). Raises
+    ShapeError."""
+    where = device or torch.device("cpu")
     if len(tensors) != len(specs):
         names = ", ".join(n for n, _ in specs)
         raise ShapeError(f"{len(tensors)} inputs given, expected {len(specs)}: {names}")
     args = []
     for k, t in enumerate(tensors):
         name, want = specs[k]
-        if not isinstance(t, torch.Tensor) or t.device.type != "cpu":
-            raise ShapeError(f"input {name!r} must be a CPU tensor, given {_what(t)}")
+        if not isinstance(t, torch.Tensor) or t.device != where:
+            what = "a CPU tensor" if where.type == "cpu" else f"a tensor on {where}"
+            raise ShapeError(f"input {name!r} must be {what}, given {_what(t)}")
         if t.dtype != want.dtype:
             raise ShapeError(f"input {name!r} is {t.dtype}, this graph was compiled for {want}")
         if not t.is_contiguous():

@@ -21,6 +21,7 @@ from tests import artifacts
 from tests.artifacts import FILES, HUGE, edit, example, record, seal, step
 from xcompile import ArtifactError, XCompileError, artifact, check
 from xcompile.report import report
+from xcompile.targets import cpu
 
 # fixtures
 island, mlp, out, saved = artifacts.island, artifacts.mlp, artifacts.out, artifacts.saved
@@ -201,7 +202,7 @@ def test_torch_version_matters_for_islands_only(out, island, tmp_path):
 def test_another_cpu(out, monkeypatch):
     edit(out, lambda m: m["target"].update(isa="avx512", features=["avx512f"]))
     older = frozenset(["avx2", "fma", "f16c", "bmi2"])
-    monkeypatch.setattr(artifact, "cpu_features", lambda: older)
+    monkeypatch.setattr(cpu, "cpu_features", lambda: older)
     with pytest.raises(ArtifactError, match=r"cpu/avx512;.*lacks.*avx512f.*--target cpu/avx2"):
         xcompile.load(out)
     edit(out, lambda m: m["target"].update(machine="riscv64"))

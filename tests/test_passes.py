@@ -86,6 +86,14 @@ def repeated(g: Graph, k: Value, times: int, dim: int = 2) -> Value:
     return add(g, "reshape", k, shape=(b, h * times, t, d))
 
 
+def route_example(g: Graph, x: Value, y: Value) -> list[Value]:
+    add(g, "topk", add(g, "softmax", add(g, "linear", x, const(g, 6, 8))), k=2)
+    best, index = g.nodes[-1].outputs
+    weight = add(g, "div", best, add(g, "sum", best))
+    return [add(g, "moe_experts", y, index, weight, const(g, 6, 8, 8), const(g, 6, 8, 4),
+                act="silu")]  # fmt: skip
+
+
 def gqa_example(g: Graph, x: Value, y: Value, dim: int = 2) -> list[Value]:
     q, k = heads(g, x, 4, 2), heads(g, add(g, "slice", y, dim=1, start=0, stop=4, step=1), 2, 2)
     k = repeated(g, k, 2, dim)
@@ -123,6 +131,7 @@ def loops_example(g: Graph, x: Value, y: Value) -> list[Value]:
 EXAMPLES: dict[str, Callable[..., list[Value]]] = {
     "canonicalise": canonicalise_example,
     "lift": lift_example,
+    "lift_route": route_example,
     "lift_gqa": gqa_example,
     "fuse_epilogue": gated_example,
     "merge_linears": qkv_example,

@@ -3,28 +3,26 @@
     manifest.json         program, signature, versions; size and sha256 of every other file
     manifest.sha256       of manifest.json (`sha256sum -c manifest.sha256`)
     graph.xir, plan.txt   what was compiled, to read; launches.json is the same for `inspect`
-    src/                  the C++ that the library was built from
-    libstep.so            the step
+    src/                  the emitted sources
+    libstep.so            the step, on a target that has it built before it runs
     weights.safetensors   packed constants, each at a multiple of 64 bytes
     examples.safetensors  example inputs and eager's results, for `xcompile run --check`
     tokenizer.json        of a language model, when given, for `xcompile run --prompt`
 
-The checksums find damage, not malice: libstep.so is native code that runs with your rights, so load
+The checksums find damage, not malice: the step is native code that runs with your rights, so load
 an artifact only from where you would run a program from.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import stat
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +30,9 @@ import torch
 
 import xcompile
 from xcompile import check, tensorfile
-from xcompile.compiler import Compiled, load_library
+from xcompile.compiler import Compiled, read_target
 from xcompile.errors import ArtifactError, XCompileError
-from xcompile.executable import Executable
+from xcompile.executable import Executable, Signature
 from xcompile.ir import Type
 from xcompile.manifest import (
     Reader,
@@ -45,18 +43,21 @@ from xcompile.manifest import (
     read_signature,
     signature_json,
 )
+from xcompile.publish import Sibling, publish, sync, umask
 from xcompile.report import Summary, from_json, summarise, to_json
-from xcompile.runtime.executor import Executor, Library, Weights
-from xcompile.runtime.program import ALIGN
-from xcompile.targets.cpu import LEVELS, cpu_features
+from xcompile.runtime.program import Program
+from xcompile.targets import Stored, Target
 from xcompile.text import to_text
 
 FORMAT = 1
-MANIFEST, CHECKSUM, LIBRARY = "manifest.json", "manifest.sha256", "libstep.so"
+MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
 WEIGHTS, EXAMPLES, LAUNCHES = "weights.safetensors", "examples.safetensors", "launches.json"
 TOKENIZER = "tokenizer.json"
-REQUIRED = {"graph.xir", "plan.txt", LAUNCHES, LIBRARY, WEIGHTS}
-SOURCE = re.compile(r"src/[A-Za-z0-9_]+\.[ch]pp")
+REQUIRED = {"graph.xir", "plan.txt", LAUNCHES, WEIGHTS}
+LIBRARIES = {"libstep.so"}  # of any target
+SOURCE = re.compile(
+    r"src/(?:\w+\.[ch]pp|CMakeLists\.txt|kernels/\w+\.asc|(?:lib|phases)/\w+\.h)", re.ASCII
+)
 MAX_MANIFEST = 1 << 28
 
 
@@ -74,16 +75,16 @@ def save(
     """
     path = check_destination(path)
     try:
-        with _Sibling(path) as tmp:
+        with Sibling(path) as tmp:
             if exe.compiled is not None:
                 _write(exe, exe.compiled, tmp, examples, tokenizer)
             elif exe.path is not None:
                 _copy(exe.path, tmp)
             else:
                 raise XCompileError("this executable holds nothing that could be saved")
-            _sync(tmp)
+            sync(tmp)
             check_destination(path)
-            _publish(tmp, path)
+            publish(tmp, path)
     except OSError as e:
         raise XCompileError(f"cannot write {path}: {e.strerror or e}") from e
     return path
@@ -114,41 +115,21 @@ def check_destination(path: Path) -> Path:
 
 
 def _ours(name: str) -> bool:
-    return name in REQUIRED | {MANIFEST, CHECKSUM, EXAMPLES, TOKENIZER} or bool(
-        SOURCE.fullmatch(name)
-    )
-
-
-class _Sibling:
-    """A temporary folder next to `path`: on the same file system, so that a rename moves it."""
-
-    def __init__(self, path: Path) -> None:
-        self.target = path
-
-    def __enter__(self) -> Path:
-        self.path = Path(tempfile.mkdtemp(dir=self.target.parent, prefix=f".{self.target.name}."))
-        self.path.chmod(0o777 & ~_umask())
-        return self.path
-
-    def __exit__(self, *exc: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o22)
-    os.umask(mask)
-    return mask
+    known = REQUIRED | LIBRARIES | {MANIFEST, CHECKSUM, EXAMPLES, TOKENIZER}
+    return name in known or SOURCE.fullmatch(name) is not None
 
 
 def _write(exe: Executable, c: Compiled, root: Path, examples: bool, tokenizer: str | None) -> None:
     (root / "graph.xir").write_text(to_text(c.graph), encoding="utf-8")
     (root / "plan.txt").write_text(c.plan.text(), encoding="utf-8")
     (root / LAUNCHES).write_text(json.dumps(to_json(summarise(c))), encoding="utf-8")
-    (root / "src").mkdir()
     for name, text in c.sources.items():
-        (root / "src" / name).write_text(text, encoding="utf-8")
-    (root / LIBRARY).write_bytes(c.library)
-    (root / LIBRARY).chmod(0o777 & ~_umask())
+        path = root / "src" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if c.target.library is not None:
+        (root / c.target.library).write_bytes(c.library)
+        (root / c.target.library).chmod(0o777 & ~umask())
     packed = (c.pack(i) for i in range(len(c.plan.consts)))
     tensorfile.write(root / WEIGHTS, constants(c.plan), packed)
     if tokenizer is not None:
@@ -160,12 +141,7 @@ def _write(exe: Executable, c: Compiled, root: Path, examples: bool, tokenizer: 
         "format": FORMAT,
         "xcompile": xcompile.__version__,
         "torch": torch.__version__,
-        "target": {
-            "name": c.target.name,
-            "isa": c.target.isa,
-            "machine": platform.machine(),
-            "features": LEVELS[c.target.isa][1],
-        },
+        "target": c.target.facts(),
         "graph": _sha256(root / "graph.xir"),
         "signature": signature_json(exe.signature),
         "program": program_json(c.plan),
@@ -209,48 +185,8 @@ def _copy(source: Path, root: Path) -> None:
     """Save a loaded executable: its files, verified first."""
     manifest = _manifest(source)
     for name in [*_verified(source, manifest), MANIFEST, CHECKSUM]:
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source / name, root / name)
-
-
-def _sync(root: Path) -> None:
-    """Contents reach the disk before the name does."""
-    for p in [*(p for p in root.rglob("*")), root]:
-        fd = os.open(p, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def _publish(tmp: Path, path: Path) -> None:
-    """Put the finished folder in place; a reader sees the old artifact or the new one."""
-    if not path.exists():
-        tmp.rename(path)
-    elif not _exchange(tmp, path):  # then tmp, which is removed, is the old artifact
-        old = tmp.with_name(tmp.name + ".old")
-        path.rename(old)
-        try:
-            tmp.rename(path)
-        except OSError:
-            old.rename(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    fd = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Swap two folders in one step (Linux); False where the system cannot."""
-    try:
-        swap = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError):
-        return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return swap(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
 
 
 # -- loading ----------------------------------------------------------------------------------
@@ -264,26 +200,53 @@ def load(path: Path, threads: int | None = None) -> Executable:
     Raises ArtifactError: names the file and what is wrong with it.
     """
     path = Path(path)
+    a = read(path)
+    if a.program.islands:
+        _check_torch(a.manifest.get("torch").text(limit=64))
+    stored = Stored(
+        path,
+        a.program,
+        _tensors(path / WEIGHTS, a.consts),
+        fingerprint(a.manifest.get("program").data, str(a.target)),
+        [name.removeprefix("src/") for name in a.files if name.startswith("src/")],
+    )
+    exe = Executable(a.target.restore(stored, threads), a.signature, path=path.resolve())
+    if a.manifest.get("examples").data is not None:
+        facts = check.read_facts(a.manifest.get("examples"))
+        exe.examples = lambda: check.restore(path / EXAMPLES, facts, a.program)
+    return exe
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a folder holds, verified; nothing of it is loaded to run."""
+
+    path: Path
+    manifest: Reader
+    target: Target
+    program: Program
+    consts: dict[str, Type]
+    signature: Signature
+    files: list[str]
+    changed: list[str]  # sources that are not what was emitted, where that is allowed
+
+
+def read(path: Path, *, edited: bool = False) -> Artifact:
+    """An artifact's description and the names of its files.
+
+    edited  take sources that were changed by hand: their names are in `changed`
+
+    Raises ArtifactError: names the file and what is wrong with it.
+    """
     manifest = _manifest(path)
-    _check_machine(manifest)
-    _verified(path, manifest)
+    target = read_target(manifest.get("target"))
+    changed: list[str] = []
+    files = _verified(path, manifest, changed=changed if edited else None)
+    if target.library is not None and target.library not in files:
+        raise ArtifactError(f"{MANIFEST} does not list {target.library}")
     program, consts = read_program(manifest.get("program"))
     signature = read_signature(manifest.get("signature"), program)
-    if program.islands:
-        _check_torch(manifest.get("torch").text(limit=64))
-    weights = _weights(path / WEIGHTS, consts)
-    library = _library(path / LIBRARY)
-    target = manifest.get("target")
-    want = fingerprint(
-        manifest.get("program").data, f"{target.get('name').data}/{target.get('isa').data}"
-    )
-    if _fingerprint(library) != want:
-        raise ArtifactError(f"{path / LIBRARY} was built for another program than {MANIFEST} says")
-    exe = Executable(Executor(program, library, weights, threads), signature, path=path.resolve())
-    if manifest.get("examples").data is not None:
-        facts = check.read_facts(manifest.get("examples"))
-        exe.examples = lambda: check.restore(path / EXAMPLES, facts, program)
-    return exe
+    return Artifact(path, manifest, target, program, consts, signature, files, changed)
 
 
 def read_summary(path: Path) -> Summary:
@@ -345,8 +308,14 @@ def _size(path: Path) -> int:
     return s.st_size
 
 
-def _verified(path: Path, manifest: Reader, only: set[str] | None = None) -> list[str]:
-    """Names of the artifact's files, each of the recorded size and content."""
+def _verified(
+    path: Path,
+    manifest: Reader,
+    only: set[str] | None = None,
+    changed: list[str] | None = None,
+) -> list[str]:
+    """Names of the artifact's files, each of the recorded size and content; of those in src/ that
+    are not the names go to `changed`, if that is given."""
     files = manifest.get("files")
     if not isinstance(files.data, dict):
         files.fail("the files by name")
@@ -359,6 +328,9 @@ def _verified(path: Path, manifest: Reader, only: set[str] | None = None) -> lis
         if only is not None and name not in only:
             continue
         size = _size(path / name)
+        if size != want and changed is not None and name.startswith("src/"):
+            changed.append(name)
+            continue
         if size != want:
             how = "truncated" if size < want else "changed"
             raise ArtifactError(f"{path / name} is {how}: {size} bytes, expected {want}")
@@ -371,7 +343,9 @@ def _verified(path: Path, manifest: Reader, only: set[str] | None = None) -> lis
             for (name, digest), found in zip(
                 jobs, pool.map(lambda job: _digest(path / job[0]), jobs), strict=True
             ):
-                if found != digest:
+                if found != digest and changed is not None and name.startswith("src/"):
+                    changed.append(name)
+                elif found != digest:
                     raise ArtifactError(f"{path / name} was changed: its sha256 is another")
     return list(files.data)
 
@@ -381,24 +355,6 @@ def _digest(path: Path) -> str:
         return _sha256(path)
     except OSError as e:
         raise ArtifactError(f"{path}: {e.strerror}") from e
-
-
-def _check_machine(manifest: Reader) -> None:
-    """The CPU must have what the library was compiled for: otherwise it dies by SIGILL."""
-    t = manifest.get("target")
-    name, isa = t.get("name").text(limit=64), t.get("isa").text(limit=64)
-    if name != "cpu" or isa not in LEVELS:
-        raise ArtifactError(f"{MANIFEST}: built for {name}/{isa}, this xcompile runs cpu/LEVEL")
-    machine, here = t.get("machine").text(limit=64), platform.machine()
-    if machine != here:
-        raise ArtifactError(f"{MANIFEST}: built for {machine} machines, this one is {here}")
-    features = {*LEVELS[isa][1], *(x.text(limit=64) for x in t.get("features").each())}
-    if missing := sorted(features - cpu_features()):
-        fits = next(x for x in LEVELS if not set(LEVELS[x][1]) - cpu_features())
-        raise ArtifactError(
-            f"{MANIFEST}: built for cpu/{isa}; this CPU lacks {', '.join(missing)}. Compile with "
-            f"--target cpu/{fits} (cpu/portable runs everywhere)"
-        )
 
 
 def _check_torch(version: str) -> None:
@@ -411,33 +367,12 @@ def _check_torch(version: str) -> None:
         )
 
 
-def _weights(path: Path, consts: dict[str, Type]) -> Weights:
+def _tensors(path: Path, consts: dict[str, Type]) -> list[torch.Tensor]:
+    """The constants, as views of the mapped file."""
     tensors = tensorfile.read(path)
     if list(tensors) != list(consts):
         raise ArtifactError(f"{path} does not hold the constants that {MANIFEST} lists")
     for (name, t), want in zip(tensors.items(), consts.values(), strict=True):
         if t.dtype != want.dtype or tuple(t.shape) != want.shape:
             raise ArtifactError(f"{path}: {name!r} is {t.dtype} {tuple(t.shape)}, not {want}")
-    mapped = os.environ.get("XC_WEIGHTS") == "mmap"
-    # A file that another program wrote may be unaligned, which aligned loads must not meet.
-    aligned = all(t.data_ptr() % ALIGN == 0 for t in tensors.values() if t.numel())
-    keep = Weights.mapped if mapped and aligned else Weights.copied
-    return keep(list(tensors.values()))
-
-
-def _library(path: Path) -> Library:
-    """From a private copy: dlopen goes by name, and would give back the library that was loaded
-    from this path before the artifact was replaced."""
-    try:
-        return load_library(_bytes(path, 1 << 32))
-    except (OSError, AttributeError) as e:
-        raise ArtifactError(f"{path} cannot be loaded: {e}") from None
-
-
-def _fingerprint(library: Library) -> str:
-    try:
-        f = library.handle.xc_program
-    except AttributeError:
-        return ""
-    f.restype = ctypes.c_char_p
-    return (f() or b"").decode("ascii", "replace")
+    return list(tensors.values())

@@ -16,7 +16,7 @@ from xcompile.compiler import Compiled, compile_graph, executor
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend.fx import Imported, from_dynamo
 from xcompile.frontend.regions import replace_experts
-from xcompile.runtime.executor import Executor
+from xcompile.runtime import npu
 
 log = logging.getLogger("xcompile")
 
@@ -32,7 +32,9 @@ def xllm(
 ) -> Callable[..., Any]:
     """Compile one Dynamo graph.
 
-    options: target ("cpu", "cpu/LEVEL"), strict (refuse eager islands), threads (team size)
+    options: target ("cpu", "cpu/LEVEL", an ascend chip), strict (refuse eager islands), threads
+    (team size). NPU tensors run on their device, through torch_npu and CANN; the target is then
+    that of the device unless it is given.
 
     Inference only: a graph whose inputs need gradients runs eagerly, with a warning.
     """
@@ -45,6 +47,8 @@ def xllm(
             "model under torch.no_grad() or torch.inference_mode(), or requires_grad_(False)."
         )
         return gm.forward
+    device = npu.device_of(example_inputs)
+    vendor = npu.require() if device is not None else None
     _specialise_floats(gm)
     placeholders = [n for n in gm.graph.nodes if n.op == "placeholder"]
     replaced = replace_experts(gm, dict(zip(placeholders, example_inputs, strict=True)))
@@ -54,7 +58,7 @@ def xllm(
     if imported.islands:
         log.warning("eager islands (not compiled): %s", ", ".join(imported.islands))
     used = [i for i in range(len(placeholders)) if _is_weight(placeholders[i])]
-    return _Call(imported, options, example_inputs, used)
+    return _Call(imported, options, example_inputs, used, device, vendor)
 
 
 def _needs_grad(x: Any) -> bool:
@@ -97,20 +101,24 @@ class _Call:
         options: Mapping[str, Any],
         example_inputs: Sequence[Any],
         weights: list[int],
+        device: torch.device | None = None,
+        vendor: Any = None,
     ) -> None:
         self.imported = imported
         self.options = options
         self.weights = weights
+        self.device, self.vendor = device, vendor  # an NPU, and torch_npu
         self.state = set(imported.graph.state.values())
         self.stamp = self._stamp(example_inputs)
         self.compiled, self.executor = self._build()
 
-    def _build(self) -> tuple[Compiled, Executor]:
-        compiled = compile_graph(
-            self.imported,
-            self.options.get("target", "cpu"),
-            strict=bool(self.options.get("strict", False)),
-        )
+    def _build(self) -> tuple[Compiled, Callable[..., list[torch.Tensor]]]:
+        strict = bool(self.options.get("strict", False))
+        if self.device is not None:
+            target = npu.make_target(self.options.get("target"), self.vendor, self.device)
+            compiled = compile_graph(self.imported, target, strict=strict)
+            return compiled, npu.executor(compiled, self.vendor, self.device)
+        compiled = compile_graph(self.imported, self.options.get("target", "cpu"), strict=strict)
         return compiled, executor(compiled, self.options.get("threads"))
 
     def _stamp(self, args: Sequence[Any]) -> list[tuple[int, int]]:

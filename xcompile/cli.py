@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
-from collections.abc import Callable
 from enum import Enum
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from xcompile import __version__
-from xcompile.errors import XCompileError
+from xcompile import __version__, cli_kernels, cli_plan
+from xcompile.cli_app import BAD_INPUT, INTERRUPTED, app, fail, handled
+from xcompile.errors import SimulationError, XCompileError
 
-BAD_INPUT, INTERRUPTED = 2, 130
+__all__ = ["BAD_INPUT", "INTERRUPTED", "app", "cli_kernels", "cli_plan", "fail", "handled", "main"]
 
 
 class DType(str, Enum):
@@ -25,6 +21,15 @@ class DType(str, Enum):
 
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Where(str, Enum):
+    """What `run --target` takes."""
+
+    cpu = "cpu"
+    sim = "sim"
+    cann = "cann"
 
 
 class Emit(str, Enum):
@@ -33,52 +38,6 @@ class Emit(str, Enum):
     sources = "sources"
     ir = "ir"
     plan = "plan"
-
-
-class _CompileByDefault(TyperGroup):
-    """`xcompile model.py` means `xcompile compile model.py`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = {*self.commands, "--help", "-h", "--version"}
-        if args and args[0] not in known:
-            args = ["compile", *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(
-    cls=_CompileByDefault,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-
-def fail(message: object, code: int = BAD_INPUT) -> typer.Exit:
-    """Print an error and give the exception that ends the command."""
-    print(f"error: {message}", file=sys.stderr)
-    return typer.Exit(code)
-
-
-def handled(f: Callable[..., None]) -> Callable[..., None]:
-    """Errors of the user's making become one message and exit code 2, Ctrl-C becomes 130."""
-
-    @wraps(f)
-    def call(*args: Any, **kwargs: Any) -> None:
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            f(*args, **kwargs)
-        except XCompileError as e:
-            raise fail(e) from None
-        except KeyboardInterrupt:
-            raise fail("interrupted", INTERRUPTED) from None
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-
-    return call
 
 
 def _version(on: bool) -> None:
@@ -102,6 +61,7 @@ def root(
     xcompile run out --prompt "The capital of France is"
     xcompile inspect out            kernels, memory, symbols
     xcompile bench out              how fast it is here
+    xcompile model.py -o npu --target ascend910b && xcompile run npu
 
     `xcompile COMMAND --help` has more examples.
     """
@@ -116,7 +76,11 @@ def compile_command(
         typer.Option("-o", "--out", help="Folder to write.  [default: name of the file]"),
     ] = None,
     target: Annotated[
-        str, typer.Option(help="cpu, or cpu/LEVEL: amx, avx512bf16, avx512, avx2, portable.")
+        str,
+        typer.Option(
+            help="cpu, or cpu/LEVEL: amx, avx512bf16, avx512, avx2, portable; or ascend910b, "
+            "ascend910b1 to b4, ascend910_93, each also /phase, /pair or /step."
+        ),
     ] = "cpu",
     dtype: Annotated[
         DType | None, typer.Option(help="Convert the model and its float inputs.")
@@ -152,6 +116,7 @@ def compile_command(
     xcompile mlp.py -o out --dynamic batch=1:64
     xcompile deepseek.py -o out --dtype bf16 --dynamic T=1:512
     xcompile mlp.py --target cpu/avx2 --strict
+    xcompile mlp.py --target ascend910b         Ascend C, for the simulator and CANN
     xcompile mlp.py --emit plan | less
     """
     from xcompile.cli_compile import run_compile
@@ -186,8 +151,28 @@ def run_command(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the continuation.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Size of the team.")] = None,
+    target: Annotated[
+        Where | None,
+        typer.Option(help="Where an ascend artifact runs: sim (the simulator) or cann (a device)."),
+    ] = None,
+    chip: Annotated[
+        str | None, typer.Option(help="Simulated chip: 910B1 to 910B4, 910_93.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Simulator: order in which cores run.")] = None,
+    no_checks: Annotated[
+        bool, typer.Option("--no-checks", help="Simulator: without its checks, faster.")
+    ] = False,
+    capture: Annotated[
+        bool, typer.Option("--capture", help="Ascend: replay a captured graph.")
+    ] = False,
+    trace: Annotated[
+        Path | None, typer.Option(help="Simulator: write a Perfetto trace of the step.")
+    ] = None,
 ) -> None:
     """Run a compiled model: on its example, on your inputs, or to continue a text.
+
+    An ascend artifact runs in the simulator, with all checks; its simulated time is printed too.
+    Exit code 1: a result is worse than the bar, or a check of the simulator found a mistake.
 
     \b
     xcompile run out                            the recorded example
@@ -195,19 +180,36 @@ def run_command(
     xcompile run out --inputs x.npz --output y.npz
     xcompile run out --tokens 1,15,27 --max-new-tokens 16
     xcompile run out --prompt "Once upon a time"
+    xcompile run npu --target sim --seed 7 --trace trace.json
     """
-    from xcompile import cli_run
+    from xcompile import cli_ascend, cli_run
 
     if sum([inputs is not None, check, prompt is not None, tokens is not None]) > 1:
         raise XCompileError("give one of --inputs, --check, --prompt and --tokens")
     exe = cli_run.load(path, threads)
-    if check:
-        if not cli_run.check_examples(exe):
-            raise typer.Exit(1)
-    elif prompt is not None or tokens is not None:
-        cli_run.generate(exe, prompt, tokens, max_new_tokens)
-    else:
-        cli_run.call(exe, inputs, output)
+    cli_ascend.configure(
+        exe,
+        target=target.value if target else None,
+        chip=chip,
+        seed=seed,
+        checks=not no_checks,
+        capture=capture,
+        trace=trace,
+    )
+    passed = True
+    try:
+        if check:
+            passed = cli_run.check_examples(exe)
+        elif prompt is not None or tokens is not None:
+            cli_run.generate(exe, prompt, tokens, max_new_tokens)
+        else:
+            cli_run.call(exe, inputs, output)
+    except SimulationError as e:
+        cli_ascend.show_errors(e)
+        passed = False
+    cli_ascend.show_simulation(exe)
+    if not passed:
+        raise typer.Exit(1)
 
 
 @app.command("inspect")
@@ -218,16 +220,29 @@ def inspect_command(
         Path | None, typer.Option(help="Write one self-contained page: graph, kernels, memory.")
     ] = None,
     svg: Annotated[Path | None, typer.Option(help="Write the graph as a picture.")] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Ascend: run the example in the simulator, write a Perfetto trace."),
+    ] = None,
 ) -> None:
     """Show what was compiled: kernels by share of bytes and flops, memory, symbols, islands.
+
+    Of an ascend artifact also: launches, by layer too, bytes moved against the minimum, and, on
+    the page, the timeline of a simulated step.
 
     \b
     xcompile inspect out
     xcompile inspect out --html out.html --svg graph.svg
+    xcompile inspect npu --html npu.html --trace trace.json
     """
+    from xcompile.cli_ascend import show_errors
     from xcompile.cli_run import inspect
 
-    inspect(path, html, svg)
+    try:
+        inspect(path, html, svg, trace)
+    except SimulationError as e:
+        show_errors(e)
+        raise typer.Exit(1) from None
 
 
 @app.command("bench")
@@ -276,80 +291,6 @@ def opt_command(
     from xcompile.cli_compile import run_opt
 
     run_opt(file, passes or [], out, target)
-
-
-@app.command(
-    "simcc",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-)
-@handled
-def simcc_command(ctx: typer.Context) -> None:
-    """Build an Ascend C program for the simulator: a g++ that understands kernels and launches."""
-    from xcompile.sim.simcc import simcc
-
-    if code := simcc(ctx.args):
-        raise typer.Exit(code)
-
-
-sim_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run Ascend C kernels.")
-app.add_typer(sim_app, name="sim")
-
-
-@sim_app.command("run")
-@handled
-def sim_run_command(
-    source: Annotated[Path, typer.Argument(metavar="KERNEL.ASC", help="Source with kernels.")],
-    args: Annotated[Path, typer.Option(help="JSON file with the kernel's name and arguments.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs.")] = Path(),
-    chip: Annotated[
-        str | None, typer.Option(help="910B1, 910B3, 910B4, 910_93 or 950.  [default: 910B1]")
-    ] = None,
-    checks: Annotated[str | None, typer.Option(help="all, none or a comma list.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Order in which the cores run.")] = None,
-    trace: Annotated[Path | None, typer.Option(help="Write a Perfetto trace.")] = None,
-    flag: Annotated[
-        list[str] | None, typer.Option(help="Option for g++, such as -DN=8; may be repeated.")
-    ] = None,
-) -> None:
-    """Run one kernel on simulated cores with all checks; no main and no ACL calls are needed.
-
-    \b
-    {
-      "kernel": "add_custom",            may be left out if there is only one
-      "blocks": 8, "tiling_key": 0,
-      "args": [
-        {"shape": [8, 2048], "dtype": "float16", "random": [-1, 1]},
-        {"dtype": "bfloat16", "file": "y.bin", "shape": [8, 2048]},
-        {"shape": [16384], "dtype": "float32", "out": true, "name": "z"},
-        {"value": 16384},
-        {"struct": [["uint32", 16384], ["float32", 0.5]]}
-      ]
-    }
-
-    \b
-    tensors   dtype, shape, and one of: file (.npy, or raw), fill, random: [low, high],
-              arange: [start, step]; without one it is zero, with out: true not yet written.
-              Those with out: true are written to OUT/NAME.npy (bfloat16 as float32).
-    numbers   value; converted to the type of the parameter
-    structs   struct: [[dtype, value], ...] with natural alignment, or hex, or bytes (base64)
-
-    \b
-    xcompile sim run add.asc --args add.json -o out
-    xcompile sim run add.asc --args add.json --checks race,bounds --seed 7 --trace trace.json
-    """
-    from xcompile.cli_sim import run_kernel
-
-    run_kernel(
-        source,
-        args,
-        out=out,
-        chip=chip,
-        checks=checks,
-        seed=seed,
-        trace=trace,
-        flags=flag or [],
-    )
 
 
 def main() -> None:

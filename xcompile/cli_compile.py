@@ -24,7 +24,7 @@ from xcompile.passes import PIPELINE, run_pass
 from xcompile.report import number, summarise
 from xcompile.text import parse, to_text
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEFAULT_RANGE = (1, 1 << 20)  # of a dim that has a name and no --dynamic
 STEP_DIMS = {"T": "max_tokens", "R": "max_requests", "context": "max_context"}
 
@@ -43,10 +43,10 @@ def run_compile(
 ) -> None:
     """Compile `file` to the artifact `out`; progress and the summary go to stderr with --emit."""
     start = time.perf_counter()
-    make_target(target)  # what can be refused at once is refused before the long part
+    # what can be refused at once is refused before the long part
+    make_target(target).prepare()
     ranges = dict(map(parse_range, dynamic))
     artifact.check_destination(out)
-    hostcc.compiler()
     module = load_module(file)
     model = get_model(module, file)
     if dtype is not None and isinstance(model, torch.nn.Module):
@@ -76,8 +76,9 @@ def _summary(exe: Executable, path: Path, seconds: float, to: Any) -> None:
     s = summarise(exe.compiled)
     islands = sum(x.island for x in s.steps)
     eager = f", {islands} eager islands" if islands else ""
+    launches = len(s.kernels) or len(s.steps) - islands
     print(
-        f"{path}: {s.target}, {len(s.steps) - islands} launches{eager}, "
+        f"{path}: {s.target}, {launches} launches{eager}, "
         f"{number(s.weight_bytes, 'B')} of weights, {seconds:.1f} s",
         file=to,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,8 +28,9 @@ load = artifact.load
 
 
 def console() -> Console:
-    """Made on each use: tests and pipes replace stdout."""
-    return Console(highlight=False, soft_wrap=True)
+    """Made on each use: tests and pipes replace stdout. A pipe has room for wide tables."""
+    width = None if sys.stdout.isatty() else 160
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def examples(exe: Executable) -> Examples:
@@ -181,24 +183,33 @@ def _tokenizer(exe: Executable) -> Any:
 
 
 # -- inspect ------------------------------------------------------------------------------------
-def inspect(path: Path, html: Path | None, svg: Path | None) -> None:
-    """Tables on the terminal; the page and the picture where asked."""
+def inspect(path: Path, html: Path | None, svg: Path | None, trace: Path | None) -> None:
+    """Tables on the terminal; the page, the picture and the trace where asked."""
+    from xcompile import cli_ascend
+
     exe = load(path)
     s, program = summary(exe), exe.executor.program
     env = program.hints()
     caps = program.capacity(env)
+    ascend, simulated = cli_ascend.on_ascend(exe), None
+    if trace is not None and not ascend:
+        raise XCompileError(f"--trace is of the simulator; this artifact is for {s.target}")
+    if ascend and (trace is not None or (html is not None and exe.examples is not None)):
+        simulated = cli_ascend.simulate_example(exe, trace)
     if html is not None or svg is not None:
         from xcompile import inspect_page
 
         if html is not None:
-            write_text(html, inspect_page.page(path.resolve().name, s, program).encode())
+            text = inspect_page.page(path.resolve().name, s, program, simulated)
+            write_text(html, text.encode())
         if svg is not None:
             write_text(svg, inspect_page.picture(s, program).encode())
     groups = by_label(s, env)
     flops, nbytes = (max(sum(x), 1) for x in zip(*s.costs(env), strict=True)) if s.steps else (1, 1)
     table = Table(box=None, pad_edge=False, title=None)
-    table.add_column("kernel")
-    for title in ("kernels", "launches", "flops", "share", "bytes", "share"):
+    table.add_column("phase" if ascend else "kernel")
+    counted = ("phases", "runs") if ascend else ("kernels", "launches")
+    for title in (*counted, "flops", "share", "bytes", "share"):
         table.add_column(title, justify="right")
     table.add_column("")
     for g in groups:
@@ -218,6 +229,8 @@ def inspect(path: Path, html: Path | None, svg: Path | None) -> None:
         ("outputs", ", ".join(f"{o.name}: {o.type}" for o in program.outputs[:8])),
         ("islands", ", ".join(f"{x.kernel} {x.origin}" for x in s.steps if x.island) or "none"),
     ]
+    if ascend:
+        facts = [*cli_ascend.inspect_facts(exe, s), *facts[:-1]]
     extra = len(program.inputs) - 8
     for name, text in facts:
         more = f", ... {extra} more" if name == "inputs" and extra > 0 else ""
@@ -227,6 +240,13 @@ def inspect(path: Path, html: Path | None, svg: Path | None) -> None:
 # -- bench --------------------------------------------------------------------------------------
 def bench(exe: Executable, repeat: int, requests: int | None, context: int) -> None:
     """Median and range of runs, and what moves through memory meanwhile."""
+    from xcompile import cli_ascend
+
+    if cli_ascend.on_ascend(exe):
+        raise XCompileError(
+            "bench measures this machine, and an ascend artifact runs in the simulator here; "
+            "xcompile run prints the simulated time, src/main.cpp measures on a device"
+        )
     if requests is None:
         given = examples(exe).inputs
     else:

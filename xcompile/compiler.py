@@ -14,17 +14,19 @@ import torch
 
 from xcompile.codegen.lower import lower
 from xcompile.dump import Dumper
-from xcompile.errors import UnsupportedError, XCompileError
+from xcompile.errors import ArtifactError, UnsupportedError, XCompileError
 from xcompile.frontend.fx import Imported
-from xcompile.hostcc import compiler
 from xcompile.ir import Graph
+from xcompile.manifest import Reader
 from xcompile.passes import PassRecord, run_pipeline
 from xcompile.plan import Plan
 from xcompile.progress import step
 from xcompile.runtime.executor import Library
 from xcompile.targets import Target
-from xcompile.targets.ascend import CHIPS, ascend
-from xcompile.targets.cpu import cpu
+from xcompile.targets.ascend import CHIPS, ascend, stored_ascend
+from xcompile.targets.cpu import cpu, stored_cpu
+
+STORED = {"cpu": stored_cpu, "ascend": stored_ascend}
 
 
 @dataclass
@@ -61,6 +63,15 @@ def make_target(target: str | Target) -> Target:
     raise XCompileError(f"unknown target {target!r}; targets: cpu, cpu/LEVEL, {', '.join(CHIPS)}")
 
 
+def read_target(r: Reader) -> Target:
+    """The target that an artifact's manifest names. Raises ArtifactError when it is unknown, or
+    cannot run here."""
+    name = r.get("name").text(limit=64)
+    if name not in STORED:
+        raise ArtifactError(f"{r.where}: built for {name}, this xcompile knows {', '.join(STORED)}")
+    return STORED[name](r)
+
+
 def compile_graph(
     imported: Imported,
     target: str | Target = "cpu",
@@ -78,7 +89,7 @@ def compile_graph(
         raise UnsupportedError(
             "strict compilation refuses eager islands: " + ", ".join(imported.islands)
         )
-    compiler()  # fail before the long part when there is none
+    target.prepare()  # fail before the long part
     seconds: dict[str, float] = {}
     start = time.perf_counter()
 

@@ -16,6 +16,7 @@ from itertools import groupby
 
 import networkx as nx
 
+from xcompile.plan import layer_of
 from xcompile.report import LABEL, Step, number
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, PAD, HEAD = 168, 38, 14, 24, 16, 30
@@ -35,15 +36,6 @@ class Box:
 
 
 # -- grouping ---------------------------------------------------------------------------------
-def layer_of(origin: str) -> str:
-    """``model.layers.3.mlp.gate`` -> ``model.layers.3``; "" outside of any layer."""
-    parts = origin.split(".")
-    for k, p in enumerate(parts):
-        if p.isdecimal():
-            return ".".join(parts[: k + 1])
-    return ""
-
-
 def boxes(steps: Sequence[Step]) -> list[Box]:
     """Launches in runs of one layer; consecutive runs of equal structure become one box."""
     runs: list[Box] = []

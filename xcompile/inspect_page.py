@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
-from xcompile import inspect_graph
+from xcompile import inspect_graph, inspect_timeline
 from xcompile.report import LABEL, Summary, by_label, lines_of, number
 from xcompile.runtime.program import Program
 
@@ -17,8 +18,10 @@ def picture(s: Summary, program: Program) -> str:
     return inspect_graph.draw(s.steps, s.costs(program.hints()))
 
 
-def page(name: str, s: Summary, program: Program) -> str:
-    """The whole page."""
+def page(
+    name: str, s: Summary, program: Program, simulated: Mapping[str, Any] | None = None
+) -> str:
+    """The whole page; `simulated` is the cycle model's report of a step."""
     env = program.hints()
     facts = lines_of(s, program)
     facts = facts[: facts.index("")]
@@ -28,6 +31,7 @@ def page(name: str, s: Summary, program: Program) -> str:
         facts="".join(_fact(f) for f in facts),
         kinds=_kinds(s, env),
         kernels=_kernels(s, env),
+        simulated=inspect_timeline.section(simulated) if simulated else "",
         memory=memory(program),
         graph=picture(s, program),
     )
@@ -157,6 +161,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .memory text { fill: var(--dim); } .frame { fill: none; stroke: var(--line); }
 .buffer { fill: hsl(var(--h) 55% 60% / .75); stroke: var(--bg); stroke-width: .5; }
 .live { fill: none; stroke: var(--fg); stroke-width: 1.5; }
+.time { width: 100%; font: 12px system-ui, sans-serif; } .time text { fill: var(--dim); }
+.launch { fill: hsl(var(--h) 55% 60%); stroke: var(--bg); stroke-width: .5; }
+.pipe { fill: hsl(var(--h) 55% 50%); } .track { fill: none; stroke: var(--line); }
 """
 
 _PAGE = """<!doctype html>
@@ -176,7 +183,7 @@ _PAGE = """<!doctype html>
 <details><summary>every kernel</summary><div class="scroll"><table class="list"><tr><th>kernel</th>
 <th>launches</th><th>flops</th><th>bytes</th><th></th><th class="text">operations</th>
 <th class="text">first place</th></tr>{kernels}</table></div></details>
-<h2>Memory</h2>
+{simulated}<h2>Memory</h2>
 <p>The arena during a step, one rectangle for each buffer. The line is what is alive.</p>
 {memory}
 <h2>Graph</h2>

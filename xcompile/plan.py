@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xcompile.ir import Graph, Node, Value
@@ -78,7 +78,11 @@ class Plan:
         program = self.program()
         caps = program.capacity(env or program.hints())
         offsets, peak = program.offsets(caps)
-        lines = [f"# {len(self.launches)} launches of {len(self.kernels)} kernels"]
+        made = self.target.kernels(self)
+        what = "phases" if made else "kernels"
+        lines = [f"# {len(self.launches)} launches of {len(self.kernels)} {what}"]
+        if made:
+            lines += self._kernels(made)
         for i, x in enumerate(self.launches):
             args = ", ".join(
                 f"{a.space}[{a.index}]" + (f"+{dim_str(a.offset)}" if a.offset != 0 else "")
@@ -86,7 +90,8 @@ class Plan:
             )
             flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
             where = f"  # {x.node.origin}" if x.node.origin else ""
-            lines.append(f"{i:4d} {x.kernel}({args})  flops={flops} bytes={nbytes}{where}")
+            place = f"stage {x.stage:3d} {x.unit:6} " if made else ""
+            lines.append(f"{i:4d} {place}{x.kernel}({args})  flops={flops} bytes={nbytes}{where}")
         lines += [f"eager island: {i.target}  # {i.origin}" for i in self.islands]
         sizes = ", ".join(f"{s}={n}" for s, n in caps.items()) or "static shapes"
         bound = program.live_bytes(caps)
@@ -99,3 +104,35 @@ class Plan:
             )
         lines += [f"const {i:4d} {c.name}" for i, c in enumerate(self.consts)]
         return "\n".join(lines) + "\n"
+
+    def _kernels(self, made: Sequence[tuple[str, str, list[Launch]]]) -> list[str]:
+        """How launches share kernels: a line for each kernel, in the order in which they run."""
+        number = {id(x): i for i, x in enumerate(self.launches)}
+        layers = per_layer([[x.node.origin for x in launches] for _, _, launches in made])
+        counts = ", ".join(f"{name} {n}" for name, n in layers.items()) or "no layers"
+        lines = [f"# {len(made)} kernel launches a step, {self.stages} stages; by layer: {counts}"]
+        for k, (name, unit, launches) in enumerate(made):
+            stages = sorted({x.stage for x in launches})
+            span = f"{stages[0]}" if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
+            phases = " ".join(str(number[id(x)]) for x in launches)
+            lines.append(f"kernel {k:4d} {unit:6} {name}: stage {span}, launches {phases}")
+        return [*lines, ""]
+
+
+def layer_of(origin: str) -> str:
+    """``model.layers.3.mlp.gate`` -> ``model.layers.3``; "" outside of any layer."""
+    parts = origin.split(".")
+    for k, p in enumerate(parts):
+        if p.isdecimal():
+            return ".".join(parts[: k + 1])
+    return ""
+
+
+def per_layer(kernels: Iterable[Iterable[str]]) -> dict[str, int]:
+    """Layer -> kernels that do some of its work, given the origins of each kernel's launches."""
+    counts: dict[str, int] = {}
+    for origins in kernels:
+        for layer in dict.fromkeys(map(layer_of, origins)):
+            if layer:
+                counts[layer] = counts.get(layer, 0) + 1
+    return counts

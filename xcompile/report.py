@@ -13,6 +13,7 @@ from xcompile.errors import ArtifactError
 from xcompile.executable import Executable
 from xcompile.ir import Value
 from xcompile.manifest import Reader, packed_type
+from xcompile.plan import per_layer
 from xcompile.runtime.program import Program
 from xcompile.symbolic import dim_str, evaluate, free_names, parse_dim, simplify
 
@@ -31,14 +32,32 @@ class Step:
     island: bool = False
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel launch, and the steps that it computes; `unit` are the cores that it runs on."""
+
+    name: str
+    unit: str
+    steps: tuple[int, ...]
+
+
 @dataclass
 class Summary:
-    """Steps in order, constants, and how long each stage of the compilation took."""
+    """Steps in order, constants, and how long each stage of the compilation took.
+
+    kernels  how steps share kernels, in the order in which they run; empty: each is one
+    """
 
     target: str
     steps: list[Step]
     weight_bytes: int
     seconds: dict[str, float] = field(default_factory=dict)
+    kernels: list[Kernel] = field(default_factory=list)
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Layer -> kernel launches that do some of its work."""
+        return per_layer([self.steps[k].origin for k in x.steps] for x in self.kernels)
 
     def costs(self, env: Mapping[str, int]) -> list[tuple[int, int]]:
         """(flops, bytes) of every step at these sizes."""
@@ -56,6 +75,7 @@ class Summary:
 def summarise(c: Compiled) -> Summary:
     """The summary of a compilation in this process."""
     launches = iter(c.plan.launches)
+    at: dict[int, int] = {}  # launch -> step
     writers: dict[Value, list[int]] = {}
     steps: list[Step] = []
     for n in c.graph.nodes:
@@ -71,12 +91,15 @@ def summarise(c: Compiled) -> Summary:
             steps.append(Step(target, "torch_call", n.origin, "0", "0", result, after, True))
             continue
         x = next(launches)
+        at[id(x)] = len(steps)
         op = n.op.name if n.body is None else "+".join(m.op.name for m in n.body.nodes)
         flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
         steps.append(Step(x.kernel, op, n.origin, flops, nbytes, result, after))
     types = [packed_type(p, c.target) for p in c.plan.consts]
     weights = sum(evaluate(t.nbytes, {}) for t in types)
-    return Summary(str(c.target), steps, weights, dict(c.seconds))
+    made = c.target.kernels(c.plan)
+    kernels = [Kernel(n, unit, tuple(at[id(x)] for x in group)) for n, unit, group in made]
+    return Summary(str(c.target), steps, weights, dict(c.seconds), kernels)
 
 
 def summary(exe: Executable) -> Summary:
@@ -121,7 +144,11 @@ def from_json(r: Reader, symbols: set[str]) -> Summary:
     ):
         r.get("seconds").fail("seconds by stage")
     target = r.get("target").text(limit=64)
-    return Summary(target, steps, r.get("weight_bytes").whole(), seconds)
+    kernels = []
+    for x in r.get("kernels").each() if r.get("kernels").data is not None else []:
+        numbers = tuple(k.whole(0, len(steps) - 1) for k in x.get("steps").each())
+        kernels.append(Kernel(x.get("name").text(r"\w+"), x.get("unit").text(r"\w+"), numbers))
+    return Summary(target, steps, r.get("weight_bytes").whole(), seconds, kernels)
 
 
 # -- grouping ---------------------------------------------------------------------------------
@@ -169,6 +196,13 @@ def report(exe: Executable) -> str:
     return "\n".join(lines_of(s, program)) + "\n"
 
 
+def _launches(s: Summary, launches: int, kernels: int) -> str:
+    if not s.kernels:
+        return f"{launches} of {kernels} kernels"
+    names = len({k.name for k in s.kernels})
+    return f"{len(s.kernels)} of {names} kernels, which run {launches} phases"
+
+
 def lines_of(s: Summary, program: Program) -> list[str]:
     env = program.hints()
     groups = by_label(s, env)
@@ -181,7 +215,7 @@ def lines_of(s: Summary, program: Program) -> list[str]:
     sizes = ", ".join(f"{k}={v}" for k, v in env.items())
     out = [
         f"target     {s.target}",
-        f"launches   {launches} of {kernels} kernels" + (f", at {sizes}" if sizes else ""),
+        f"launches   {_launches(s, launches, kernels)}" + (f", at {sizes}" if sizes else ""),
         f"work       {number(flops, 'flop')}, {number(nbytes, 'B')} moved",
         f"weights    {number(s.weight_bytes, 'B')} packed",
         f"arena      {number(arena, 'B')}; at least {number(program.live_bytes(caps), 'B')} live",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from xcompile.compiler import Compiled
     from xcompile.ir import Graph, Node, Value
     from xcompile.layout import Layout
-    from xcompile.plan import Plan, Source
+    from xcompile.plan import Launch, Plan, Source
+    from xcompile.runtime.program import Program
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,6 +43,22 @@ class Builder(Protocol):
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A verified artifact, as a target's `restore` takes it.
+
+    tensors      packed constants, in the program's order; views of the mapped file
+    fingerprint  what the step's `xc_program` must say
+    sources      names of the files in src/
+    """
+
+    path: Path
+    program: Program
+    tensors: list[torch.Tensor]
+    fingerprint: str
+    sources: list[str]
+
+
+@dataclass(frozen=True)
 class Target(ABC):
     """A place to run. `isa` is the instruction-set level or chip that the build is for."""
 
@@ -51,9 +68,20 @@ class Target(ABC):
 
     # Whether kernels that do not depend on each other may run at the same time.
     concurrent = False
+    # The library's file name in an artifact; None if it is built where it runs.
+    library: ClassVar[str | None] = None
 
     def __str__(self) -> str:
+        """What `make_target` makes this target of."""
         return f"{self.name}/{self.isa}"
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What an artifact's manifest says of the target; see `compiler.read_target`."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Raises BuildError when something is missing that compiling for this target needs."""
 
     @abstractmethod
     def builder(self, graph: Graph, layouts: dict[Value, Layout]) -> Builder: ...
@@ -61,6 +89,11 @@ class Target(ABC):
     @abstractmethod
     def emit(self, plan: Plan) -> dict[str, str]:
         """File name -> text. Identical plans give identical text."""
+
+    def kernels(self, plan: Plan) -> list[tuple[str, str, list[Launch]]]:
+        """Name, cores and launches of each kernel, in the order in which they run; empty where
+        every launch is a kernel of its own."""
+        return []
 
     @abstractmethod
     def build(self, sources: Mapping[str, str]) -> bytes:
@@ -75,3 +108,7 @@ class Target(ABC):
     @abstractmethod
     def executor(self, compiled: Compiled, threads: int | None) -> Any:
         """Runs the compiled step in this process."""
+
+    @abstractmethod
+    def restore(self, stored: Stored, threads: int | None) -> Any:
+        """Runs an artifact's step. Raises ArtifactError when it is another program's."""

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from xcompile.errors import XCompileError
-from xcompile.targets import ROOT, Builder, Target
+from xcompile.errors import ArtifactError, XCompileError
+from xcompile.targets import ROOT, Builder, Stored, Target
 
 if TYPE_CHECKING:
     from xcompile.compiler import Compiled
     from xcompile.ir import Graph, Value
     from xcompile.layout import Layout
-    from xcompile.plan import Plan
+    from xcompile.manifest import Reader
+    from xcompile.plan import Launch, Plan
 
+LAUNCHES = ("phase", "pair", "step")
 KB = 1024
 
 
@@ -90,9 +93,18 @@ class Ascend(Target):
     launches: str = "pair"
     concurrent = True
 
+    def __str__(self) -> str:
+        return f"{self.isa}/{self.launches}"
+
     @property
     def chip(self) -> Chip:
         return CHIPS[self.isa]
+
+    def facts(self) -> dict[str, Any]:
+        return {"name": self.name, "isa": self.isa, "launches": self.launches}
+
+    def prepare(self) -> None:
+        """Nothing: emitted sources are built where they run."""
 
     def builder(self, graph: Graph, layouts: dict[Value, Layout]) -> Builder:
         from xcompile.codegen.ascend.builder import AscendBuilder
@@ -103,6 +115,11 @@ class Ascend(Target):
         from xcompile.codegen.ascend.sources import emit
 
         return emit(plan, self)
+
+    def kernels(self, plan: Plan) -> list[tuple[str, str, list[Launch]]]:
+        from xcompile.codegen.ascend.sources import groups
+
+        return [(g.name, g.unit, g.launches) for g in groups(plan, self)]
 
     def build(self, sources: Mapping[str, str]) -> bytes:
         return b""  # by CANN or the simulator, where it runs
@@ -115,9 +132,29 @@ class Ascend(Target):
         return pack(kind, weights, out)
 
     def executor(self, compiled: Compiled, threads: int | None) -> Any:
-        from xcompile.runtime.ascend import executor
+        from xcompile.runtime.ascend import AscendExecutor
 
-        return executor(compiled)
+        plan = compiled.plan
+        weights = lambda: (compiled.pack(i) for i in range(len(plan.consts)))
+        return AscendExecutor(plan.program(), compiled.sources, weights, self.chip)
+
+    def restore(self, stored: Stored, threads: int | None) -> Any:
+        from xcompile.runtime.ascend import AscendExecutor
+
+        root = stored.path / "src"
+        sources = {name: _text(root / name) for name in stored.sources}
+        if f'"{stored.fingerprint}"' not in sources.get("host.cpp", ""):
+            raise ArtifactError(f"{root / 'host.cpp'} is of another program than the manifest's")
+        return AscendExecutor(
+            stored.program, sources, lambda: iter(stored.tensors), self.chip, stored.fingerprint
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as e:
+        raise ArtifactError(f"{path}: {e}") from None
 
 
 def ascend(name: str) -> Ascend:
@@ -131,6 +168,17 @@ def ascend(name: str) -> Ascend:
             "as NZ and has another vector unit); use ascend910b or ascend910_93"
         )
     target = Ascend("ascend", chip, ROOT / "templates" / "ascend")
-    if launches not in ("", "phase", "pair", "step"):
+    if launches not in ("", *LAUNCHES):
         raise XCompileError(f"{name}: launches are phase, pair or step, given {launches!r}")
     return replace(target, launches=launches) if launches else target
+
+
+def stored_ascend(r: Reader) -> Ascend:
+    """The target of an artifact. Raises ArtifactError for a chip that this version lacks."""
+    isa, launches = (r.get(key).text(limit=64) for key in ("isa", "launches"))
+    if launches not in LAUNCHES:
+        r.get("launches").fail(f"one of {', '.join(LAUNCHES)}")
+    try:
+        return ascend(f"{isa}/{launches}")
+    except XCompileError as e:
+        raise ArtifactError(f"{r.where}: {e}") from None

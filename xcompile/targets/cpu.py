@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from xcompile.errors import XCompileError
+from xcompile.errors import ArtifactError, XCompileError
 from xcompile.progress import step
-from xcompile.targets import ROOT, Builder, Target
+from xcompile.targets import ROOT, Builder, Stored, Target
 
 if TYPE_CHECKING:
     from xcompile.compiler import Compiled
     from xcompile.ir import Graph, Value
     from xcompile.layout import Layout
+    from xcompile.manifest import Reader
     from xcompile.plan import Plan
+    from xcompile.runtime.executor import Library
 
 PANEL = 32  # columns of a packed weight panel
 
@@ -76,6 +80,17 @@ def best_isa() -> str:
 class Cpu(Target):
     """The whole graph in one shared library, run by one thread team."""
 
+    library = "libstep.so"
+
+    def facts(self) -> dict[str, Any]:
+        machine, features = platform.machine(), LEVELS[self.isa][1]
+        return {"name": self.name, "isa": self.isa, "machine": machine, "features": features}
+
+    def prepare(self) -> None:
+        from xcompile.hostcc import compiler
+
+        compiler()
+
     def builder(self, graph: Graph, layouts: dict[Value, Layout]) -> Builder:
         from xcompile.codegen.kernels import KernelBuilder
 
@@ -111,6 +126,42 @@ class Cpu(Target):
         library = load_library(compiled.library)
         return Executor(compiled.plan.program(), library, weights, threads)
 
+    def restore(self, stored: Stored, threads: int | None) -> Any:
+        """XC_WEIGHTS=mmap: see artifact.load."""
+        from xcompile.runtime.executor import Executor, Weights
+        from xcompile.runtime.program import ALIGN
+
+        path = stored.path / self.library
+        library = _private(path)
+        if _program(library) != stored.fingerprint:
+            raise ArtifactError(f"{path} was built for another program than the manifest says")
+        mapped = os.environ.get("XC_WEIGHTS") == "mmap"
+        # A file that another program wrote may be unaligned, which aligned loads must not meet.
+        aligned = all(t.data_ptr() % ALIGN == 0 for t in stored.tensors if t.numel())
+        keep = Weights.mapped if mapped and aligned else Weights.copied
+        return Executor(stored.program, library, keep(stored.tensors), threads)
+
+
+def _private(path: Path) -> Library:
+    """From a private copy: dlopen goes by name, and would give back the library that was loaded
+    from this path before the artifact was replaced."""
+    from xcompile.compiler import load_library
+
+    try:
+        return load_library(path.read_bytes())
+    except (OSError, AttributeError) as e:
+        raise ArtifactError(f"{path} cannot be loaded: {e}") from None
+
+
+def _program(library: Library) -> str:
+    """The fingerprint of the program that a library was built for."""
+    try:
+        f = library.handle.xc_program
+    except AttributeError:
+        return ""
+    f.restype = ctypes.c_char_p
+    return (f() or b"").decode("ascii", "replace")
+
 
 def cpu(isa: str = "auto") -> Cpu:
     """The CPU target at an instruction-set level. Raises XCompileError for an unknown level."""
@@ -118,6 +169,25 @@ def cpu(isa: str = "auto") -> Cpu:
     if isa not in LEVELS:
         raise XCompileError(f"unknown CPU level {isa!r}; choose auto, {', '.join(LEVELS)}")
     return Cpu("cpu", isa, ROOT / "templates" / "cpu")
+
+
+def stored_cpu(r: Reader) -> Cpu:
+    """The target of an artifact. Raises ArtifactError unless this machine has what the library
+    was compiled for: otherwise it dies by SIGILL."""
+    isa = r.get("isa").text(limit=64)
+    if isa not in LEVELS:
+        raise ArtifactError(f"{r.where}: built for cpu/{isa}, this xcompile runs cpu/LEVEL")
+    machine, here = r.get("machine").text(limit=64), platform.machine()
+    if machine != here:
+        raise ArtifactError(f"{r.where}: built for {machine} machines, this one is {here}")
+    features = {*LEVELS[isa][1], *(x.text(limit=64) for x in r.get("features").each())}
+    if missing := sorted(features - cpu_features()):
+        fits = next(x for x in LEVELS if not set(LEVELS[x][1]) - cpu_features())
+        raise ArtifactError(
+            f"{r.where}: built for cpu/{isa}; this CPU lacks {', '.join(missing)}. Compile with "
+            f"--target cpu/{fits} (cpu/portable runs everywhere)"
+        )
+    return cpu(isa)
 
 
 # -- weight packing: the layouts that templates/cpu/lib/gemm.hpp documents ------------------

@@ -175,7 +175,9 @@ aclError aclInit(const char*) {
   return ACL_SUCCESS;
 }
 
-aclError aclInitCallbackRegister(int, void*, void*) { return ACL_SUCCESS; }
+aclError aclInitCallbackRegister(aclRegisterCallbackType, aclInitCallbackFunc, void*) {
+  return ACL_SUCCESS;
+}
 
 aclError aclFinalize() {
   const Lock lock(hostMutex());

@@ -7,4 +7,5 @@
 #include "gemm.hpp"
 #include "moe.hpp"
 #include "pointwise.hpp"
+#include "route.hpp"
 #include "select.hpp"

@@ -4,18 +4,22 @@ lib/        what all kernels share, hand-written
 phases/     one device function per distinct phase
 kernels/    one kernel per distinct launch: its phases, SyncAll where one waits for another
 host.cpp    the step on the ACL API: launches in order, capture and replay
+main.cpp    a program around it, which needs no Python
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from xcompile import tensorfile
 from xcompile.codegen.ascend.builder import device
 from xcompile.codegen.render import render
-from xcompile.manifest import plan_fingerprint
+from xcompile.ir import Type
+from xcompile.manifest import constants, plan_fingerprint
 from xcompile.plan import Launch, Plan
 from xcompile.runtime.program import Arg
 from xcompile.symbolic import c_expr, dim_str
@@ -23,7 +27,7 @@ from xcompile.targets.ascend import Ascend
 
 MAX_POINTERS = 48  # more come from a table in global memory
 ORDER = {"cube": 0, "mix": 1, "vector": 2}
-INCLUDE = re.compile(r'^#include "(?:\.\./lib/)?([\w.]+\.h)"', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "(?:(?:\.\./)?lib/)?([\w.]+\.h)"', re.MULTILINE)
 
 
 @dataclass
@@ -80,14 +84,25 @@ def _dealt(plan: Plan, policy: str) -> Iterator[list[Launch]]:
         yield group
 
 
-def _write(plan: Plan, target: Ascend, g: Group) -> None:
+def alone(plan: Plan, target: Ascend, launch: Launch) -> Group:
+    """A kernel of one launch; its pointers are those of whole buffers."""
+    g = Group(launch.unit, [launch])
+    _write(plan, target, g, len(launch.args), bases=True)
+    return g
+
+
+def _write(
+    plan: Plan, target: Ascend, g: Group, most: int = MAX_POINTERS, bases: bool = False
+) -> None:
+    """Fills in name, source and pointers: bare ones where they are at most `most`, and of whole
+    buffers if `bases` is set."""
     index: dict[Arg, int] = {}
     calls: list[Call] = []
     symbols: set[str] = set()
     for k, x in enumerate(g.launches):
         args = []
         for a in x.args:
-            fixed = isinstance(a.offset, int)
+            fixed = isinstance(a.offset, int) and not (bases and a.offset)
             base = a if fixed else Arg(a.space, a.index)
             p = index.setdefault(base, len(index))
             if fixed:
@@ -104,7 +119,7 @@ def _write(plan: Plan, target: Ascend, g: Group) -> None:
         "calls": calls,
         "phases": list(dict.fromkeys(c.function for c in calls)),
         "pointers": len(index),
-        "table": len(index) > MAX_POINTERS,
+        "table": len(index) > most,
         "symbols": [f"const i64 {s} = s[{plan.symbols.index(s)}];" for s in sorted(symbols)],
     }
     text = render(target.template_path, "kernel.j2", name="@", **context)
@@ -118,6 +133,7 @@ def emit(plan: Plan, target: Ascend) -> dict[str, str]:
     made = groups(plan, target)
     files = {f"phases/{name}.h": text for name, text in sorted(plan.kernels.items())}
     files |= {f"kernels/{g.name}.asc": g.source for g in made}
+    files["main.cpp"] = _main(plan, target)
     files |= _library(target, files)
     names = list(dict.fromkeys(g.name for g in made))
     program = plan.program()
@@ -144,7 +160,9 @@ def emit(plan: Plan, target: Ascend) -> dict[str, str]:
         table_of=MAX_POINTERS,
         program=plan_fingerprint(plan, target),
     )
-    files["CMakeLists.txt"] = render(target.template_path, "cmake.j2", kernels=names)
+    files["CMakeLists.txt"] = render(
+        target.template_path, "cmake.j2", kernels=names, arch=target.chip.arch
+    )
     return dict(sorted(files.items()))
 
 
@@ -154,6 +172,47 @@ def _doc(g: Group) -> list[str]:
         ", ".join(str(v.type) for v in x.node.outputs) + f" = {x.node.op.name}  {x.node.origin}"
         for x in g.launches
     ]
+
+
+def _main(plan: Plan, target: Ascend) -> str:
+    """main.cpp: what the program has to know of the step."""
+    program = plan.program()
+    numbers = {s: k for k, s in enumerate(plan.symbols)}
+    ranges = [(s, program.symbols[s]) for s in plan.symbols]
+    bindings = [
+        f"{{{k}, {d}, {numbers[str(size)]}}}"
+        for k, x in enumerate(program.inputs)
+        for d, size in enumerate(x.type.shape)
+        if str(size) in numbers
+    ]
+    buffers = [
+        f"{{{c_expr(b.nbytes)}, {b.first}, {b.last}, {-1 if b.shares is None else b.shares}}}"
+        for b in program.buffers
+    ]
+    return render(
+        target.template_path,
+        "main.j2",
+        symbols=plan.symbols,
+        ranges=[f"{{{_text(s)}, {r.lo}, {r.hi}}}" for s, r in ranges],
+        bindings=bindings,
+        inputs=[_tensor(x.name, x.type) for x in program.inputs],
+        outputs=[_tensor(x.name, x.type) for x in program.outputs],
+        consts=[_tensor(name, t) for name, t in constants(plan).items()],
+        buffers=buffers,
+        state=program.state,
+        cube=target.chip.aic,
+        vector=target.chip.aiv,
+    )
+
+
+def _tensor(name: str, t: Type) -> str:
+    shape = ", ".join(map(c_expr, t.shape))
+    return f"{{{_text(name)}, {_text(tensorfile.NAMES[t.dtype])}, {{{shape}}}}}"
+
+
+def _text(s: str) -> str:
+    """A C++ string literal."""
+    return json.dumps(s, ensure_ascii=False)
 
 
 def _library(target: Ascend, files: dict[str, str]) -> dict[str, str]:

@@ -91,6 +91,17 @@ typedef enum {
   ACL_MODEL_RI_CAPTURE_STATUS_ACTIVE,
   ACL_MODEL_RI_CAPTURE_STATUS_INVALIDATED,
 } aclmdlRICaptureStatus;
+typedef enum aclRegisterCallbackType {
+  ACL_REG_TYPE_ACL_MODEL,
+  ACL_REG_TYPE_ACL_OP_EXECUTOR,
+  ACL_REG_TYPE_ACL_OP_CBLAS,
+  ACL_REG_TYPE_ACL_OP_COMPILER,
+  ACL_REG_TYPE_ACL_TDT_CHANNEL,
+  ACL_REG_TYPE_ACL_TDT_QUEUE,
+  ACL_REG_TYPE_ACL_DVPP,
+  ACL_REG_TYPE_ACL_RETR,
+  ACL_REG_TYPE_OTHER = 0xFFFF,
+} aclRegisterCallbackType;
 typedef enum {
   ACL_CALLBACK_NO_BLOCK,
   ACL_CALLBACK_BLOCK,
@@ -126,18 +137,17 @@ typedef struct aclrtPlaceHolderInfo {
 } aclrtPlaceHolderInfo;
 typedef struct aclrtStreamConfigHandle aclrtStreamConfigHandle;
 typedef struct aclrtMallocConfig aclrtMallocConfig;
-typedef struct {
-  uint32_t majorVersion, minorVersion, patchVersion;
-} aclrtVersionInfo;
 
 using aclrtCallback = void (*)(void* userData);
 using aclrtHostFunc = void (*)(void* args);
+using aclInitCallbackFunc = aclError (*)(const char* config, size_t length, void* userData);
 
 extern "C" {
 // Start and end
 aclError aclInit(const char* configPath);
 aclError aclFinalize();
-aclError aclInitCallbackRegister(int type, void* callback, void* userData);
+aclError aclInitCallbackRegister(aclRegisterCallbackType type, aclInitCallbackFunc callback,
+                                 void* userData);
 aclError aclrtGetVersion(int32_t* major, int32_t* minor, int32_t* patch);
 const char* aclrtGetSocName();
 aclError aclrtPeekAtLastError(aclrtLastErrLevel level);

@@ -1,0 +1,72 @@
+// Routed experts: each token's rows through the gated MLPs of its experts, and their weighted sum.
+#pragma once
+#include "experts_cube.h"
+#include "experts_vector.h"
+
+namespace xc {
+
+/// y[t] = sum over slots of weight[t, slot] * down_e (act(gate_e x[t]) * up_e x[t]), e =
+/// expert[t, slot]; ids out of range are skipped. A mix phase; its cores meet four times.
+///
+/// x T[tokens, hidden] (rows ldx apart), expert int64 [tokens, topk], weight W[tokens, topk],
+/// gate_up and down packed in panels, y T[tokens, hidden]. Tile1 and Tile2 cut the two products.
+/// Workspace: see moe_experts.py.
+///
+/// Rows of the first product are fetched from x by token index; no copy of the tokens is made.
+/// Which core does what depends on the routing through memory only.
+template <class Tile1, class Tile2, class W, MoeAct ACT>
+__aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR x,
+                                  GM_ADDR expert, GM_ADDR weight, GM_ADDR gateUp, GM_ADDR down,
+                                  GM_ADDR y, GM_ADDR workspace) {
+  using T = typename Tile1::Type;
+  constexpr i64 RING = MOE_RING * Tile1::SUMS * static_cast<i64>(sizeof(T));
+  const MoeSpace space(workspace, s, RING, sizeof(T));
+  Team cubes = team;
+  i64 rows = 0;
+  if ASCEND_IS_AIV {
+    cubes = {team.index / 2, team.count / 2};
+    MoeSort sort;
+    sort.run(pipe, team, s, space, expert);
+    PipeBarrier<PIPE_ALL>();
+    pipe.Reset();
+  }
+  SyncAll<false>();
+  if ASCEND_IS_AIV {
+    rows = moeDeal<Tile1, Tile2>(pipe, team, s, space);
+    PipeBarrier<PIPE_ALL>();
+    pipe.Reset();
+  }
+  SyncAll<false>();
+  refreshScalar(global<int32_t>(space.table));
+  MoeWalk<Tile1> walk;
+  walk.init(space, cubes, 0, s.inner, s.hidden);
+  if ASCEND_IS_AIC {
+    MoeGather<T> source(x, s.ldx, space);
+    MoeRing<Tile1> sink(space, RING, cubes.index);
+    MoeCube<Tile1, MoeGather<T>, MoeRing<Tile1>>(pipe, gateUp, s.inner, s.hidden, source, sink)
+        .run(walk);
+  }
+  if ASCEND_IS_AIV {
+    MoeActivation<Tile1, ACT> activation;
+    activation.run(pipe, walk, space, RING, cubes.index, s.inner);
+  }
+  PipeBarrier<PIPE_ALL>();
+  pipe.Reset();
+  SyncAll<false>();
+  if ASCEND_IS_AIC {
+    MoeWalk<Tile2> again;
+    again.init(space, cubes, 1, s.hidden, s.inner);
+    MoeRows<T> source(space);
+    MoeScatter<Tile2> sink(space);
+    MoeCube<Tile2, MoeRows<T>, MoeScatter<Tile2>>(pipe, down, s.hidden, s.inner, source, sink)
+        .run(again);
+    PipeBarrier<PIPE_ALL>();
+    pipe.Reset();
+  }
+  SyncAll<false>();
+  if ASCEND_IS_AIV {
+    MoeCombine<T, W> combine;
+    combine.run(pipe, team, s, space, expert, weight, y, rows == s.entries());
+  }
+}
+}  // namespace xc

@@ -1,0 +1,406 @@
+// Routed experts, the cube core's side: rows of A, gathered or not, and streamed panels of weights.
+#pragma once
+#include "experts_tile.h"
+#include "gemm_cube.h"
+
+namespace xc {
+
+constexpr int32_t MOE_BATCH = 16;  // short transfers that are issued in one go
+
+/// Rows of x by token, fetched one by one, or runs of rows that are equally far apart.
+template <class T>
+class MoeGather {
+ public:
+  __aicore__ inline MoeGather(GM_ADDR x, i64 ldx, const MoeSpace& space)
+      : x_(global<T>(x)), tokens_(global<int32_t>(space.tokens)), ldx_(ldx) {}
+  /// Loads a part of the task's rows x K [k, k + depth), from row `at` on; returns what comes next.
+  __aicore__ inline int32_t load(const LocalTensor<T>& dst, const MoeTask& t, i64 k, int32_t depth,
+                                 int32_t at) const {
+    Nd2NzParams p(1, 1, static_cast<uint16_t>(depth), 0, static_cast<uint16_t>(depth),
+                  static_cast<uint16_t>(t.m16), 1, 0);
+    if (t.m == 1) {  // twice: of one row, products would take A for a plain vector
+      p.ndNum = 2;
+      p.dstNzMatrixStride = K0;
+      DataCopy(dst, x_[tokens_.GetValue(t.row) * ldx_ + k], p);
+      return 1;
+    }
+    i64 token = tokens_.GetValue(t.row + at);
+    for (int32_t i = 0; i < MOE_BATCH && at < t.m; ++i) {
+      const i64 first = token;
+      int32_t run = 1;
+      i64 step = 0;
+      for (; at + run < t.m; ++run) {
+        const i64 next = tokens_.GetValue(t.row + at + run);
+        if (run == 1) step = (next - token) * ldx_;
+        const bool regular = step > 0 && step <= 65535 && (next - token) * ldx_ == step;
+        token = next;
+        if (!regular) break;
+      }
+      p.nValue = static_cast<uint16_t>(run);
+      p.srcDValue = static_cast<uint16_t>(run > 1 ? step : depth);
+      DataCopy(dst[at * K0], x_[first * ldx_ + k], p);
+      at += run;
+    }
+    return at;
+  }
+
+ private:
+  static constexpr int32_t K0 = 32 / sizeof(T);
+  GlobalTensor<T> x_;
+  GlobalTensor<int32_t> tokens_;
+  i64 ldx_;
+};
+
+/// Rows that are sorted by expert already.
+template <class T>
+class MoeRows {
+ public:
+  __aicore__ inline MoeRows(const MoeSpace& space)
+      : rows_(global<T>(space.inner)), pitch_(space.innerPitch) {}
+  __aicore__ inline int32_t load(const LocalTensor<T>& dst, const MoeTask& t, i64 k, int32_t depth,
+                                 int32_t) const {
+    const bool once = t.m == 1 || pitch_ > 65535;  // row by row, and a single one twice
+    Nd2NzParams p(t.m == 1 ? 2 : 1, static_cast<uint16_t>(once ? 1 : t.m),
+                  static_cast<uint16_t>(depth), 0, static_cast<uint16_t>(once ? depth : pitch_),
+                  static_cast<uint16_t>(t.m16), 1, K0);
+    for (int32_t i = 0; i < (once ? t.m : 1); ++i)
+      DataCopy(dst[i * K0], rows_[(t.row + i) * pitch_ + k], p);
+    return t.m;
+  }
+
+ private:
+  static constexpr int32_t K0 = 32 / sizeof(T);
+  GlobalTensor<T> rows_;
+  i64 pitch_;
+};
+
+/// Sub-tiles of gate and up go, rounded, to a ring that the vector cores empty: gate's columns,
+/// then up's, each m x PANEL / 2.
+template <class Tile>
+class MoeRing {
+ public:
+  using T = typename Tile::Type;
+  __aicore__ inline MoeRing(const MoeSpace& space, i64 bytes, int32_t cube)
+      : ring_(global<T>(space.ring + cube * bytes)) {}
+  __aicore__ inline void begin(const LocalTensor<float>& sums, const MoeTask& t, i64) {
+    if (count_ >= MOE_RING) CrossCoreWaitFlag(MOE_EMPTIED);
+    const GlobalTensor<T> to = ring_[count_++ % MOE_RING * Tile::SUMS];
+    fromL0C(to, sums, Tile::WIDTH, t.m, t.m16, Tile::WIDTH);
+    fromL0C(to[t.m * Tile::WIDTH], sums[Tile::WIDTH * t.m16], Tile::WIDTH, t.m, t.m16, Tile::WIDTH);
+    CrossCoreSetFlag<2, PIPE_FIX>(MOE_FILLED);
+  }
+  __aicore__ inline bool step() { return true; }
+  __aicore__ inline void end() {
+    for (i64 i = least(count_, MOE_RING); i > 0; --i) CrossCoreWaitFlag(MOE_EMPTIED);
+  }
+
+ private:
+  GlobalTensor<T> ring_;
+  i64 count_ = 0;
+};
+
+/// Results of the second product go, rounded, to the places of their entries: row by row, or runs
+/// of rows whose entries are equally far apart.
+template <class Tile>
+class MoeScatter {
+ public:
+  using T = typename Tile::Type;
+  __aicore__ inline MoeScatter(const MoeSpace& space)
+      : out_(global<T>(space.out)),
+        entries_(global<int32_t>(space.entries)),
+        pitch_(space.outPitch) {}
+  __aicore__ inline void begin(const LocalTensor<float>& sums, const MoeTask& t, i64 panel) {
+    sums_ = sums;
+    row_ = t.row;
+    m_ = t.m;
+    m16_ = t.m16;
+    col_ = panel * Tile::COLUMNS;
+    at_ = 0;
+  }
+  /// Issues a part; true if that was the last.
+  __aicore__ inline bool step() {
+    const int32_t cols = static_cast<int32_t>(least(Tile::COLUMNS, pitch_ - col_));
+    i64 entry = entries_.GetValue(row_ + at_);
+    for (int32_t i = 0; i < MOE_BATCH && at_ < m_; ++i) {
+      const i64 first = entry;
+      int32_t run = 1;
+      i64 apart = 0;
+      for (; at_ + run < m_; ++run) {
+        const i64 next = entries_.GetValue(row_ + at_ + run);
+        if (run == 1) apart = next - entry;
+        const bool regular = next - entry == apart;
+        entry = next;
+        if (!regular) break;
+      }
+      fromL0C(out_[first * pitch_ + col_], sums_[at_ * 16], run > 1 ? apart * pitch_ : pitch_, run,
+              m16_, cols);
+      at_ += run;
+    }
+    return at_ == m_;
+  }
+  __aicore__ inline void end() {}
+
+ private:
+  GlobalTensor<T> out_;
+  GlobalTensor<int32_t> entries_;
+  LocalTensor<float> sums_;
+  i64 pitch_, row_, col_;
+  int32_t m_, m16_, at_;
+};
+
+/// The transfers of weights of a core's tiles, one after the other: of each piece of A's K, of each
+/// sub-tile, by KC.
+template <class Tile>
+class MoeCursor {
+ public:
+  MoeWalk<Tile> walk;
+  i64 k;            // where the piece of A begins
+  int32_t depth;    // of the piece
+  int32_t piece;    // its number in the tile
+  int32_t sub, at;  // sub-tile, and where in the piece this transfer begins
+  int32_t length;   // of this transfer
+
+  __aicore__ inline void init(i64 depthOfAll) {
+    all_ = depthOfAll;
+    begin();
+  }
+  __aicore__ inline const MoeTask& task() const { return walk.task; }
+  __aicore__ inline i64 panel() const { return walk.task.panel + sub; }
+  __aicore__ inline bool firstOfPiece() const { return sub == 0 && at == 0; }
+  __aicore__ inline bool lastOfSub() const { return at + length == depth; }
+  __aicore__ inline bool lastOfPiece() const { return sub + 1 == task().panels && lastOfSub(); }
+  __aicore__ inline bool lastPiece() const { return k + depth == all_; }
+
+  __aicore__ inline void next() {
+    at += Tile::KC;
+    if (at < depth) return measure();
+    at = 0;
+    if (++sub < task().panels) return measure();
+    sub = 0;
+    k += full_;
+    ++piece;
+    if (k < all_) return open();
+    walk.next();
+    begin();
+  }
+
+ private:
+  __aicore__ inline void begin() {
+    if (!walk.live) return;
+    full_ = Tile::depth(task().m16, all_);
+    k = 0;
+    piece = sub = at = 0;
+    open();
+  }
+  __aicore__ inline void open() {
+    depth = static_cast<int32_t>(least(full_, all_ - k));
+    measure();
+  }
+  __aicore__ inline void measure() { length = static_cast<int32_t>(least(Tile::KC, depth - at)); }
+  i64 all_, full_;
+};
+
+/// One of the two products on one cube core.
+template <class Tile, class Source, class Sink>
+class MoeCube {
+ public:
+  using T = typename Tile::Type;
+  static constexpr int32_t K0 = Tile::K0, PANEL = Tile::COLUMNS;
+
+  /// weights: packed [experts, panels, depth / K0, PANEL, K0]
+  __aicore__ inline MoeCube(TPipe& pipe, GM_ADDR weights, i64 width, i64 depth, Source& source,
+                            Sink& sink)
+      : pipe_(pipe),
+        once_(global<T>(weights)),
+        again_(global<T>(weights)),
+        panels_(Tile::panels(width)),
+        panelSize_(alignUp(depth, K0) * PANEL),
+        all_(depth),
+        source_(source),
+        sink_(sink) {
+    once_.SetL2CacheHint(CacheMode::CACHE_MODE_DISABLE);
+  }
+
+  __aicore__ inline void run(const MoeWalk<Tile>& walk) {
+    init();
+    ahead_.walk = walk;
+    ahead_.init(all_);
+    MoeCursor<Tile> now;
+    now.walk = walk;
+    now.init(all_);
+    while (now.walk.live) {
+      while (items_ == 0) fetch();
+      multiply(now);
+    }
+    drain(true);
+    sink_.end();
+    end();
+  }
+
+ private:
+  static constexpr int32_t HALF = L0_BYTES / 2 / static_cast<int32_t>(sizeof(T));
+
+  __aicore__ inline void init() {
+    pipe_.InitBuffer(l1_, 2 * MOE_A + MOE_SLOTS * MOE_B);
+    pipe_.InitBuffer(l0a_, L0_BYTES);
+    pipe_.InitBuffer(l0b_, L0_BYTES);
+    pipe_.InitBuffer(l0c_, L0C_BYTES);
+    a1_ = l1_.Get<T>();
+    b1_ = a1_[2 * MOE_A / sizeof(T)];
+    a2_ = l0a_.Get<T>();
+    b2_ = l0b_.Get<T>();
+    c_ = l0c_.Get<float>();
+    loaded_.init(pipe_, 0);
+    bFree_.init(pipe_, MOE_SLOTS);
+    aFree_.init(pipe_, 2);
+    inL0_.init(pipe_, 0);
+    free_.init(pipe_, 2);
+    done_.init(pipe_, 0);
+    cFree_.init(pipe_, Tile::WIDE);
+  }
+  __aicore__ inline void end() {
+    loaded_.end(pipe_, 0);
+    bFree_.end(pipe_, MOE_SLOTS);
+    aFree_.end(pipe_, 2);
+    inL0_.end(pipe_, 0);
+    free_.end(pipe_, 2);
+    done_.end(pipe_, 0);
+    cFree_.end(pipe_, Tile::WIDE);
+  }
+
+  /// MTE2: the next few rows of A that the panels ahead are the first to need, or else a panel.
+  __aicore__ inline void fetch() {
+    MoeCursor<Tile>& c = ahead_;
+    if (!c.walk.live) return;
+    const MoeTask& t = c.task();
+    if (c.firstOfPiece() && t.load && row_ < t.m) {
+      if (row_ == 0) {
+        if (pieces_ == 2) return;
+        ++pieces_;
+        aFree_.wait(aIn_);
+      }
+      row_ = source_.load(a1_[aIn_ * (MOE_A / sizeof(T))], t, c.k, c.depth, row_);
+      if (row_ < t.m) return;
+      aIn_ ^= 1;
+    }
+    if (items_ == MOE_SLOTS) return;
+    row_ = 0;
+    ++items_;
+    bFree_.wait(bIn_);
+    const GlobalTensor<T>& w = c.walk.blocks() == 1 ? once_ : again_;
+    DataCopy(b1_[bIn_ * (MOE_B / sizeof(T))],
+             w[(t.expert * panels_ + c.panel()) * panelSize_ + (c.k + c.at) * PANEL],
+             static_cast<uint32_t>((c.length + K0 - 1) / K0 * K0 * PANEL));
+    loaded_.set(bIn_);
+    bIn_ = (bIn_ + 1) % MOE_SLOTS;
+    c.next();
+  }
+
+  /// FIX: another part of the sub-tile that is on its way out, or all of it.
+  __aicore__ inline void drain(bool all) {
+    while (leaving_) {
+      if (sink_.step()) {
+        cFree_.set(cLeaving_);
+        leaving_ = false;
+      }
+      if (!all) return;
+    }
+  }
+
+  /// MTE1 and M: what the oldest transfer brought, and FIX when a sub-tile is finished. Short
+  /// transfers in and out are issued in between, so that no queue of the other pipes runs empty.
+  __aicore__ inline void multiply(MoeCursor<Tile>& c) {
+    const MoeTask& t = c.task();
+    const int32_t slot = (cOut_ + c.sub) % Tile::WIDE;
+    const LocalTensor<T> a = a1_[((aOut_ + c.piece) & 1) * (MOE_A / sizeof(T)) + c.at * t.m16];
+    const LocalTensor<T> b = b1_[bOut_ * (MOE_B / sizeof(T))];
+    const LocalTensor<float> sums = c_[slot * Tile::SUMS];
+    const bool first = c.k == 0 && c.at == 0;
+    if (first && leaving_ && cLeaving_ == slot) drain(true);
+    loaded_.wait(bOut_);
+    if (first) cFree_.wait(slot);
+    const int32_t most = HALF / (t.m16 > PANEL ? t.m16 : PANEL) / 16 * 16;
+    for (int32_t at = 0; at < c.length; at += most) {
+      const int32_t length = c.length - at < most ? c.length - at : most;
+      step(sums, a[at * t.m16], b[at * PANEL], t, length, first && at == 0);
+      fetch();
+      drain(false);
+      fetch();
+    }
+    --items_;
+    bFree_.set(bOut_);
+    bOut_ = (bOut_ + 1) % MOE_SLOTS;
+    if (c.lastOfPiece() && !t.keep) {
+      --pieces_;
+      aFree_.set((aOut_ + c.piece) & 1);
+    }
+    if (c.lastPiece() && c.lastOfSub()) {
+      drain(true);
+      done_.set(slot);
+      done_.wait(slot);
+      sink_.begin(sums, t, c.panel());
+      leaving_ = true;
+      cLeaving_ = slot;
+      drain(false);
+      if (c.sub + 1 == t.panels) {
+        cOut_ = (cOut_ + t.panels) % Tile::WIDE;
+        if (!t.keep) aOut_ = (aOut_ + c.piece + 1) & 1;
+      }
+    }
+    c.next();
+  }
+
+  /// K [0, length) of what L1 holds, through L0.
+  __aicore__ inline void step(const LocalTensor<float>& sums, const LocalTensor<T>& a,
+                              const LocalTensor<T>& b, const MoeTask& t, int32_t length,
+                              bool first) {
+    const int32_t m16 = t.m16;
+    const LocalTensor<T> a2 = a2_[at0_ * HALF], b2 = b2_[at0_ * HALF];
+    LoadData2DParams p;
+    p.repeatTimes = static_cast<uint8_t>((length + K0 - 1) / K0);
+    p.srcStride = static_cast<uint16_t>(m16 / 16);
+    free_.wait(at0_);
+    for (int32_t i = 0; i < m16 / 16; ++i)
+      LoadData(a2[i * p.repeatTimes * 16 * K0], a[i * 16 * K0], p);
+    p.repeatTimes = static_cast<uint8_t>(p.repeatTimes * (PANEL / 16));
+    p.srcStride = 1;
+    LoadData(b2, b, p);
+    inL0_.set(at0_);
+    inL0_.wait(at0_);
+    MmadParams q;
+    q.m = static_cast<uint16_t>(t.m == 1 ? 2 : t.m);
+    q.n = PANEL;
+    q.k = static_cast<uint16_t>(length);
+    q.cmatrixInitVal = first;
+    Mmad(sums, a2, b2, q);
+    // A product of few fractals may start before the one before it has written its sums.
+    if (m16 / 16 * (PANEL / 16) < 10) PipeBarrier<PIPE_M>();
+    free_.set(at0_);
+    at0_ ^= 1;
+  }
+
+  TPipe& pipe_;
+  GlobalTensor<T> once_, again_;  // weights that one tile reads, that several do
+  i64 panels_, panelSize_, all_;
+  Source& source_;
+  Sink& sink_;
+  MoeCursor<Tile> ahead_;
+  TBuf<TPosition::A1> l1_;
+  TBuf<TPosition::A2> l0a_;
+  TBuf<TPosition::B2> l0b_;
+  TBuf<TPosition::CO1> l0c_;
+  LocalTensor<T> a1_, b1_, a2_, b2_;
+  LocalTensor<float> c_;
+  Flags<HardEvent::MTE2_MTE1, MOE_SLOTS> loaded_;
+  Flags<HardEvent::MTE1_MTE2, MOE_SLOTS> bFree_;
+  Flags<HardEvent::MTE1_MTE2, 2> aFree_;
+  Flags<HardEvent::MTE1_M, 2> inL0_;
+  Flags<HardEvent::M_MTE1, 2> free_;
+  Flags<HardEvent::M_FIX, Tile::WIDE> done_;
+  Flags<HardEvent::FIX_M, Tile::WIDE> cFree_;
+  int32_t items_ = 0, pieces_ = 0;  // transfers of B and of A on their way or in use
+  int32_t row_ = 0;                 // of the piece of A that is being fetched
+  int32_t aIn_ = 0, aOut_ = 0, bIn_ = 0, bOut_ = 0, at0_ = 0, cOut_ = 0, cLeaving_ = 0;
+  bool leaving_ = false;
+};
+}  // namespace xc

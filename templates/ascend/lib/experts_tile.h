@@ -1,0 +1,146 @@
+// Routed experts: how the products are cut into tiles, and a core's way through its share of them.
+#pragma once
+#include "experts_table.h"
+
+namespace xc {
+
+constexpr int32_t MOE_A = 112 * 1024, MOE_B = 64 * 1024;  // bytes of a buffer of A, of B, in L1
+constexpr int32_t MOE_SLOTS = 4;                          // buffers of B in L1; A has two
+constexpr uint16_t MOE_FILLED = 2, MOE_EMPTIED = 3;       // flags between cube and vector cores
+
+/// A tile: rows [row, row + m) of an expert times `panels` panels of its weights. load: A is not in
+/// L1 yet; keep: the next tile uses it again.
+struct MoeTask {
+  i64 expert, row, panel;
+  int32_t m, m16, panels;
+  bool load, keep;
+};
+
+/// One of the two products: x w_e^T of at most ROWS rows and PANEL columns a sub-tile. A packed
+/// panel of a gated weight holds PANEL / 2 results.
+template <class T, int32_t PANEL, int32_t ROWS, bool GATED>
+struct MoeTile {
+  using Type = T;
+  static constexpr int32_t COLUMNS = PANEL, MOST = ROWS;
+  static constexpr int32_t K0 = 32 / sizeof(T);
+  static constexpr int32_t WIDTH = GATED ? PANEL / 2 : PANEL;
+  static constexpr int32_t SUMS = ROWS * PANEL;  // floats of a sub-tile in L0C
+  static constexpr int32_t WIDE = 128 * 1024 / 4 / SUMS < 4 ? 128 * 1024 / 4 / SUMS : 4;
+  static constexpr int32_t KC = MOE_B / (PANEL * static_cast<int32_t>(sizeof(T))) / 16 * 16;
+  static_assert(WIDE >= 2 && PANEL % 16 == 0 && ROWS % 16 == 0 && WIDTH % 16 == 0, "tile");
+
+  __aicore__ inline static i64 panels(i64 width) { return ceilDiv(width, WIDTH); }
+  /// Rows are spread evenly over as many blocks as they need.
+  __aicore__ inline static i64 rowsOf(i64 rows) {
+    return alignUp(ceilDiv(rows, ceilDiv(rows, ROWS)), 16);
+  }
+  /// K of a piece of A that half of A's room in L1 holds.
+  __aicore__ inline static i64 depth(i64 m16, i64 k) {
+    const i64 most = MOE_A / (m16 * static_cast<i64>(sizeof(T))) / (4 * K0) * (4 * K0);
+    return least(alignUp(ceilDiv(k, ceilDiv(k, most)), 4 * K0), most);
+  }
+  /// Does L1 hold all of K of that many rows?
+  __aicore__ inline static bool fits(i64 m16, i64 k) { return 2 * depth(m16, k) >= k; }
+  /// Panels times blocks of rows.
+  __aicore__ inline static i64 units(i64 rows, i64 width, i64) {
+    return ceilDiv(rows, rowsOf(rows)) * panels(width);
+  }
+  /// Cycles of an expert: of the cube, or of its transfers: a first block of rows reads weights
+  /// from memory, the others find them in L2.
+  __aicore__ inline static i64 cost(i64 rows, i64 width, i64 k) {
+    const i64 m16 = rowsOf(rows), blocks = ceilDiv(rows, m16), deep = alignUp(k, K0);
+    const i64 cube = m16 / 16 * (PANEL / 16) * (deep / K0) * (sizeof(T) == 4 ? 2 : 1);
+    const i64 bytes = PANEL * deep * static_cast<i64>(sizeof(T));
+    i64 moved = bytes * (blocks + 2) / (blocks * 100);
+    if (!fits(m16, k)) moved += m16 * deep * static_cast<i64>(sizeof(T)) / (50 * WIDE);
+    return blocks * panels(width) * (64 + most(cube, moved));
+  }
+};
+
+/// A core's tiles, in order: of each expert, either block of rows by block of rows, where L1 holds
+/// them, or band of panels by band, each for all rows.
+template <class Tile>
+class MoeWalk {
+ public:
+  MoeTask task;
+  bool live;
+
+  __aicore__ inline void init(const MoeSpace& space, Team cubes, int32_t product, i64 width,
+                              i64 depth) {
+    table_ = global<int32_t>(space.table);
+    idsAt_ = space.idsAt;
+    rowsAt_ = space.rowsAt;
+    depth_ = depth;
+    panels_ = Tile::panels(width);
+    open_ = false;
+    const i64 count = least(cubes.count, MOE_CORES);
+    live = cubes.index < count;
+    if (!live) return;
+    const GlobalTensor<int32_t> starts =
+        global<int32_t>(space.starts)[(product * MOE_CORES + cubes.index) * MOE_LINE];
+    active_ = starts.GetValue(0);
+    unit_ = starts.GetValue(1);
+    first_ = starts.GetValue(2);
+    last_ = table_.GetValue(0);
+    lastUnit_ = 0;
+    if (cubes.index + 1 < count) {
+      last_ = starts.GetValue(MOE_LINE);
+      lastUnit_ = starts.GetValue(MOE_LINE + 1);
+    }
+    next();
+  }
+  /// Blocks of rows of the tile's expert.
+  __aicore__ inline i64 blocks() const { return blocks_; }
+  __aicore__ inline void next() {
+    for (;;) {
+      live = active_ < last_ || (active_ == last_ && unit_ < lastUnit_);
+      if (!live) return;
+      if (!open_) open();
+      if (unit_ < limit_) break;
+      first_ += rows_;
+      ++active_;
+      unit_ = 0;
+      open_ = false;
+    }
+    const i64 wide = Tile::WIDE;
+    i64 block, left;
+    if (resident_) {
+      block = unit_ / panels_;
+      task.panel = unit_ % panels_;
+      left = panels_ - task.panel;
+    } else {
+      const i64 band = unit_ / (wide * blocks_), at = unit_ % (wide * blocks_);
+      const i64 width = least(wide, panels_ - band * wide);
+      block = at / width;
+      task.panel = band * wide + at % width;
+      left = width - at % width;
+    }
+    const i64 panels = least(least(left, wide), limit_ - unit_);
+    task.panels = static_cast<int32_t>(panels);
+    task.row = first_ + block * m16_;
+    task.m = static_cast<int32_t>(least(m16_, rows_ - block * m16_));
+    task.m16 = static_cast<int32_t>(alignUp(task.m, 16));
+    task.load = !resident_ || fresh_ || task.panel == 0;
+    task.keep = resident_ && left > panels && unit_ + panels < limit_;
+    fresh_ = false;
+    unit_ += panels;
+  }
+
+ private:
+  __aicore__ inline void open() {
+    open_ = fresh_ = true;
+    task.expert = table_.GetValue(idsAt_ + active_);
+    rows_ = table_.GetValue(rowsAt_ + active_);
+    m16_ = Tile::rowsOf(rows_);
+    blocks_ = ceilDiv(rows_, m16_);
+    resident_ = Tile::fits(m16_, depth_);
+    limit_ = active_ == last_ ? lastUnit_ : blocks_ * panels_;
+  }
+
+  GlobalTensor<int32_t> table_;
+  i64 idsAt_, rowsAt_, depth_, panels_;
+  i64 active_, unit_, first_, last_, lastUnit_;  // place in the list, and its end
+  i64 rows_, m16_, blocks_, limit_;              // of the expert
+  bool open_, resident_, fresh_;
+};
+}  // namespace xc

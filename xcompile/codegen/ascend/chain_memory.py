@@ -1,0 +1,218 @@
+"""Where registers lie in UB: slots by lifetime, banks, offsets for a capacity."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from xcompile.codegen.ascend.chain_lower import Lowering
+from xcompile.codegen.ascend.chain_space import COLUMN, ROW, TILE
+from xcompile.codegen.ascend.chain_steps import BLOCK, WIDTH, Reg, Slot, Stage, Step
+
+END = 1 << 30
+QUEUES = ("in", "out", "rowIn", "rowOut")  # each has two buffers
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a tile may hold: elements with pads, rows, columns."""
+
+    elements: int
+    rows: int
+    columns: int
+
+
+def up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
+
+
+class Memory:
+    """Slots of all registers of a group."""
+
+    def __init__(self, x: Lowering) -> None:
+        self.x = x
+        self.pool: list[Slot] = []  # of TILE and BLOCK registers
+        self.kept: list[Slot] = []  # others'
+        self.queued: list[list[Slot]] = []  # per stage
+        for stage in x.stages:
+            self._scan(stage)
+        for reg in self._regs():
+            if reg.place is None:
+                reg.place = self._keep(reg)
+            elif reg.place.buffer == "work" and reg.place not in self.pool:
+                self._add(reg.place)
+        self._banks()
+
+    def _add(self, slot: Slot) -> Slot:
+        if slot not in self.kept:
+            self.kept.append(slot)
+        return slot
+
+    def _keep(self, reg: Reg) -> Slot:
+        return self._add(Slot("work", _domain(reg), _width(reg)))
+
+    def _steps(self) -> list[Step]:
+        return [
+            *self.x.columns,
+            *(s for stage in self.x.stages for s in (*stage.before, *stage.tiles)),
+        ]
+
+    def _regs(self) -> list[Reg]:
+        regs = [r for s in self._steps() for r in s.regs]
+        regs += self.x.constants.values()
+        regs += self.x.tables.values()
+        regs += [r for _, r in self.x.column_loads]
+        return list(dict.fromkeys(regs))
+
+    # -- lifetimes ----------------------------------------------------------------------------
+    def _scan(self, stage: Stage) -> None:
+        first: dict[Reg, int] = {}
+        last: dict[Reg, int] = {}
+        for k, s in enumerate([*stage.before, *stage.tiles]):
+            for r in s.regs:
+                first.setdefault(r, k)
+                last[r] = k
+            if stage.before and s.dst.kind == BLOCK:
+                last[s.dst] = END  # every tile of the rows reads it
+        busy: dict[Slot, list[tuple[int, int, Reg]]] = defaultdict(list)
+        loaded = [r for _, r in (*stage.loads, *stage.accs)]
+        stored = [r for _, r in stage.stores]
+        queued = []
+        for r in loaded:
+            assert r.place is not None
+            queued.append(r.place)
+            busy[r.place].append((-1, last.get(r, -1), r))
+        for r in stored:
+            assert r.place is not None
+            queued.append(r.place)
+            busy[r.place].append((first[r], END, r))
+        self.queued.append(queued)
+        spare = [r.place for r in (*stored, *loaded) if r.place and r.place.domain == TILE]
+        for k, s in enumerate([*stage.before, *stage.tiles]):
+            for r in (*s.temps, s.dst):
+                if r.place is None and r.kind in (TILE, BLOCK) and first[r] == k:
+                    slot = self._choose(r, s, k, last, busy, spare)
+                    r.place = slot
+                    busy[slot].append((k, last[r], r))
+
+    def _choose(
+        self,
+        r: Reg,
+        s: Step,
+        k: int,
+        last: dict[Reg, int],
+        busy: dict[Slot, list[tuple[int, int, Reg]]],
+        spare: list[Slot],
+    ) -> Slot:
+        domain, width = _domain(r), _width(r)
+
+        def free(slot: Slot) -> bool:
+            return all(
+                b < k or a > last[r] or (b == k and s.alias and r is s.dst and x in s.sources)
+                for a, b, x in busy[slot]
+            )
+
+        same = [p for p in self.pool if p.domain == domain and p.width == width]
+        wider = sorted(
+            (p for p in self.pool if p.domain == domain == TILE and p.width > width),
+            key=lambda p: p.width,
+        )
+        dying = [x.place for x in s.sources if s.alias and last[x] == k and x.place in same]
+        others = [p for p in spare if p.domain == domain and p.width == width]
+        for slot in (*dying, *same, *others, *wider):
+            if slot is not None and free(slot):
+                return slot
+        slot = Slot("work", domain, width)
+        self.pool.append(slot)
+        return slot
+
+    # -- banks --------------------------------------------------------------------------------
+    def _banks(self) -> None:
+        """Operands that are read at once should lie in different halves of 512 bytes."""
+        edges: Counter[tuple[int, int]] = Counter()
+        slots: dict[int, Slot] = {}
+        for s in self._steps():
+            places = [r.place for r in s.pair]
+            for a in places:
+                for b in places:
+                    if a is not None and b is not None and a is not b:
+                        slots[id(a)], slots[id(b)] = a, b
+                        edges[id(a), id(b)] += 1
+        weight: Counter[int] = Counter()
+        for (a, _), w in edges.items():
+            weight[a] += w
+        done: set[int] = set()
+        for a, _ in weight.most_common():
+            near = [(slots[b], w) for (x, b), w in edges.items() if x == a and b in done]
+            odd = sum(w for b, w in near if b.odd)
+            slots[a].odd = sum(w for _, w in near) > 2 * odd
+            done.add(a)
+
+    # -- bytes --------------------------------------------------------------------------------
+    def size(self, slot: Slot, c: Capacity) -> int:
+        tile, rows, columns = up(c.elements, 128), up(c.rows, 128), up(c.columns, 128)
+        match slot.domain:
+            case "tile":
+                return slot.width * tile
+            case "bits":
+                return tile // 8
+            case "row":
+                return slot.width * rows if slot.width else rows // 8
+            case "column":
+                return slot.width * columns if slot.width else columns // 8
+            case "block":
+                return 32 * up(c.rows, 8)
+            case "constant":
+                return slot.width
+            case "across":
+                return columns * up(c.rows * slot.width, 32)
+            case "tile apart":
+                return 32 * tile
+            case "column apart":
+                return 32 * columns
+            case "row apart":
+                return max(32, 8 * slot.width) * up(c.rows, 8)
+        raise AssertionError(slot.domain)
+
+    def lay(self, slots: list[Slot], c: Capacity) -> int:
+        """Gives the slots their offsets; the bytes they take."""
+        at = 0
+        for slot in slots:
+            n = self.size(slot, c)
+            if n >= 512:
+                at = up(at, 256)
+                if (at // 256) % 2 != slot.odd:
+                    at += 256
+            slot.offset = at
+            at += up(n, 32)
+        return up(at, 512)
+
+    def layout(self, c: Capacity) -> dict[str, int]:
+        """Bytes of each buffer (of one of the two, for queues)."""
+        out = {"work": self.lay([*self.pool, *self.kept], c)}
+        for stage in self.queued:
+            for name in ("in", "out"):
+                n = self.lay([s for s in stage if s.buffer == name], c)
+                out[name] = max(out.get(name, 0), n)
+        rows = [r.place for _, r in self.x.row_loads if r.place]
+        out["rowIn"] = self.lay(rows, c)
+        out["rowOut"] = self.lay([r.place for _, r in self.x.row_stores if r.place], c)
+        return out
+
+    def total(self, c: Capacity) -> int:
+        return sum(n * (2 if name in QUEUES else 1) for name, n in self.layout(c).items())
+
+
+def _domain(r: Reg) -> str:
+    if r.ctype == "bits" and r.kind == TILE:
+        return "bits"
+    return r.kind
+
+
+def _width(r: Reg) -> int:
+    if r.kind == BLOCK:
+        return 32
+    return WIDTH[r.ctype] if r.width is None else r.width
+
+
+__all__ = ["COLUMN", "ROW", "Capacity", "Memory", "up"]

@@ -1,0 +1,92 @@
+"""Linears with constant weights, and what is fused behind them, as cube or mix phases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xcompile.codegen.ascend.builder import STORAGE
+from xcompile.codegen.render import render
+from xcompile.errors import UnsupportedError
+from xcompile.ir import Graph, Node
+from xcompile.layout import row_stride
+from xcompile.ops.matmul import LINEAR
+from xcompile.plan import Packed, Source
+from xcompile.symbolic import Dim, c_expr, evaluate, product
+from xcompile.targets.ascend_tiling import MAX_SLOTS, Choice, Product, search
+
+if TYPE_CHECKING:
+    from xcompile.codegen.ascend.builder import AscendBuilder, Phase
+
+WIDEST = (1, 8192)  # rows that tiles are chosen for, unless the graph has other bounds
+
+
+def build(b: AscendBuilder, n: Node) -> Phase:
+    body = n.body
+    linears = [m for m in body.nodes if m.op is LINEAR] if body is not None else [n]
+    outer = dict(zip(body.inputs, n.inputs, strict=True)) if body is not None else {}
+    x, w = (outer.get(v, v) for v in linears[0].inputs)
+    weights = [outer.get(m.inputs[1], m.inputs[1]) for m in linears]
+    if any(v not in b.graph.consts for v in weights):
+        raise UnsupportedError(f"linear with a weight that is not a constant ({n.origin})")
+    lda = row_stride(x.shape, b.layouts[x].strides)
+    rows = product(x.shape[:-1])
+    assert lda is not None
+    gated = len(linears) == 2
+    choice = tiles(b, rows, int(w.shape[0]), int(w.shape[1]), w.dtype.itemsize, gated)
+    packed = Packed(f"nz{choice.panel}{'_gated' if gated else ''}", tuple(weights))
+    args: list[Source] = [x, packed]
+    prelude, ldc, includes = "", "0", ["gemm.h"]
+    if body is None:
+        args.append(n.out)
+        step = row_stride(n.out.shape, b.layouts[n.out].strides)
+        assert step is not None
+        ldc = c_expr(step)
+    else:
+        from xcompile.codegen.ascend.chain import chain_class
+
+        made = chain_class(
+            b, n, body, "@NAME@_epilogue", accs=[m.out for m in linears], max_cols=choice.columns
+        )
+        prelude = made.source
+        includes += made.includes
+        args += made.args
+        args.append(b.target.chip.aic * MAX_SLOTS * choice.sums * 4)
+    text = render(
+        b.target.template_path,
+        "linear.j2",
+        ctype=STORAGE[x.dtype],
+        panel=choice.panel,
+        tiling=choice.c("rows_"),
+        M=c_expr(rows),
+        N=c_expr(w.shape[0]),
+        K=c_expr(w.shape[1]),
+        lda=c_expr(lda),
+        ldc=ldc,
+        fused=body is not None,
+        gated=gated,
+        sums=choice.sums,
+        chain=[f"a{k}" for k in range(2, len(args) - 1)],
+        ring=f"a{len(args) - 1}",
+    )
+    unit = "cube" if body is None else "mix"
+    return b.phase("linear", unit, n, args, text, includes, prelude)
+
+
+def tiles(
+    b: AscendBuilder, rows: Dim, n: int, k: int, size: int, gated: bool, count: int = 1
+) -> Choice:
+    """What the tiling search finds for `count` weights, for the rows that the symbols allow."""
+    lo, hi = bounds(b.graph, rows)
+    return search(b.target.chip, Product(n, k, size, gated, count), lo, hi)
+
+
+def bounds(graph: Graph, rows: Dim) -> tuple[int, int]:
+    """Least and most rows. Dims grow with their symbols."""
+
+    def at(end: str) -> int:
+        return evaluate(rows, {s: getattr(r, end) for s, r in graph.symbols.items()})
+
+    if isinstance(rows, int):
+        return max(1, rows), max(1, rows)
+    lo, hi = max(WIDEST[0], at("lo")), min(WIDEST[1], at("hi"))
+    return min(lo, hi), hi
