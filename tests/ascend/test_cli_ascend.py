@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -158,6 +159,8 @@ def test_inspect_page_has_the_timeline_of_a_step(npu, tmp_path):
     assert "Simulated step" in text and "AIV MTE2" in text and "at T=37" in text
     assert classes.count("launch") == launches >= 2
     assert classes.count("pipe") > launches
+    (picture,) = re.findall(r'<svg class="time".*?</svg>', text, re.DOTALL)
+    ET.fromstring(picture)
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert json.loads(trace.read_text())["traceEvents"]
 
@@ -295,6 +298,16 @@ def test_inputs_that_are_absent_are_zero(npu, program, tmp_path):
     assert "state: not in" in done.stdout
     xcompile.load(npu)(ids, state)
     assert torch.equal(tensorfile.read(to)["state (updated)"], state)
+
+
+def test_the_program_takes_the_recorded_example(npu, program, tmp_path):
+    to = tmp_path / "out.safetensors"
+    done = run_step(program, "--weights", npu / "weights.safetensors", "--inputs",
+                    npu / "examples.safetensors", "--output", to)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ids, state = example()
+    want = xcompile.load(npu)(ids, state)
+    assert torch.equal(next(iter(tensorfile.read(to).values())), want)
 
 
 def test_the_program_refuses(npu, program, tmp_path):

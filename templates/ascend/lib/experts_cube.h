@@ -7,21 +7,33 @@ namespace xc {
 
 constexpr int32_t MOE_BATCH = 16;  // short transfers that are issued in one go
 
-/// Rows of x by token, fetched one by one, or runs of rows that are equally far apart.
+/// Rows of x by token, fetched one by one, or runs of rows that are equally far apart. Where it
+/// can, it moves 16-bit elements in pairs, since a stride of a transfer is below 65536 elements.
 template <class T>
 class MoeGather {
  public:
   __aicore__ inline MoeGather(GM_ADDR x, i64 ldx, const MoeSpace& space)
-      : x_(global<T>(x)), tokens_(global<int32_t>(space.tokens)), ldx_(ldx) {}
+      : x_(x), tokens_(global<int32_t>(space.tokens)), ldx_(ldx) {}
   /// Loads a part of the task's rows x K [k, k + depth), from row `at` on; returns what comes next.
   __aicore__ inline int32_t load(const LocalTensor<T>& dst, const MoeTask& t, i64 k, int32_t depth,
                                  int32_t at) const {
+    if (sizeof(T) == 2 && ldx_ % 2 == 0 && depth % 2 == 0)
+      return some(dst.template ReinterpretCast<float>(), t, ldx_ / 2, k / 2, depth / 2, at);
+    return some(dst, t, ldx_, k, depth, at);
+  }
+
+ private:
+  template <class U>
+  __aicore__ inline int32_t some(const LocalTensor<U>& dst, const MoeTask& t, i64 pitch, i64 k,
+                                 int32_t depth, int32_t at) const {
+    constexpr int32_t K0 = 32 / sizeof(U);
+    const GlobalTensor<U> x = global<U>(x_);
     Nd2NzParams p(1, 1, static_cast<uint16_t>(depth), 0, static_cast<uint16_t>(depth),
                   static_cast<uint16_t>(t.m16), 1, 0);
     if (t.m == 1) {  // twice: of one row, products would take A for a plain vector
       p.ndNum = 2;
       p.dstNzMatrixStride = K0;
-      DataCopy(dst, x_[tokens_.GetValue(t.row) * ldx_ + k], p);
+      DataCopy(dst, x[tokens_.GetValue(t.row) * pitch + k], p);
       return 1;
     }
     i64 token = tokens_.GetValue(t.row + at);
@@ -31,22 +43,20 @@ class MoeGather {
       i64 step = 0;
       for (; at + run < t.m; ++run) {
         const i64 next = tokens_.GetValue(t.row + at + run);
-        if (run == 1) step = (next - token) * ldx_;
-        const bool regular = step > 0 && step <= 65535 && (next - token) * ldx_ == step;
+        if (run == 1) step = (next - token) * pitch;
+        const bool regular = step > 0 && step <= 65535 && (next - token) * pitch == step;
         token = next;
         if (!regular) break;
       }
       p.nValue = static_cast<uint16_t>(run);
       p.srcDValue = static_cast<uint16_t>(run > 1 ? step : depth);
-      DataCopy(dst[at * K0], x_[first * ldx_ + k], p);
+      DataCopy(dst[at * K0], x[first * pitch + k], p);
       at += run;
     }
     return at;
   }
 
- private:
-  static constexpr int32_t K0 = 32 / sizeof(T);
-  GlobalTensor<T> x_;
+  GM_ADDR x_;
   GlobalTensor<int32_t> tokens_;
   i64 ldx_;
 };

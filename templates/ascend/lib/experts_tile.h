@@ -4,8 +4,8 @@
 
 namespace xc {
 
-constexpr int32_t MOE_A = 112 * 1024, MOE_B = 64 * 1024;  // bytes of a buffer of A, of B, in L1
-constexpr int32_t MOE_SLOTS = 4;                          // buffers of B in L1; A has two
+constexpr int32_t MOE_A = 168 * 1024, MOE_B = 56 * 1024;  // bytes of a buffer of A, of B, in L1
+constexpr int32_t MOE_SLOTS = 3;                          // buffers of B in L1; A has two
 constexpr uint16_t MOE_FILLED = 2, MOE_EMPTIED = 3;       // flags between cube and vector cores
 
 /// A tile: rows [row, row + m) of an expert times `panels` panels of its weights. load: A is not in

@@ -63,10 +63,11 @@ struct Options {
 inline const char* usage() {
   return "usage: run_step --inputs FILE [--weights FILE] [--output FILE] [--repeat N] [--capture]\n"
          "                [--device N] [NAME=SIZE ...]\n\n"
-         "Runs the step on the inputs of a safetensors file, by their names, and writes the\n"
-         "results. An input that the file lacks is zero (a fresh cache). Sizes follow from the\n"
-         "inputs' shapes; those that do not are given by name. --repeat: steps that are timed,\n"
-         "after the first; --capture: they replay a captured graph.\n";
+         "Runs the step on the inputs of a safetensors file, by their names (or those of an\n"
+         "artifact's examples.safetensors), and writes the results. An input that the file lacks\n"
+         "is zero: a fresh cache. Sizes follow from the inputs' shapes; those that do not are\n"
+         "given by name. --repeat: steps that are timed, after the first; --capture: they replay\n"
+         "a captured graph.\n";
 }
 
 inline i64 number(const std::string& text, const char* what) {
@@ -114,12 +115,18 @@ inline void check(int code, const char* call) {
   if (code != ACL_SUCCESS) fail("%s returned error %d", call, code);
 }
 
+/// An input in a file: by its name, or as an artifact's examples.safetensors has it.
+inline const TensorFile::Entry* inputOf(const TensorFile& file, const Tensor& t, size_t number) {
+  const TensorFile::Entry* e = file.find(t.name);
+  return e != nullptr ? e : file.find("inputs." + std::to_string(number));
+}
+
 /// The sizes of the symbols, from the command line and the inputs' shapes.
 inline std::vector<i64> bindSizes(const Step& step, const Options& o, const TensorFile& file) {
   std::vector<i64> sizes(step.symbols.size(), -1);
   const std::vector<Tensor> names = step.shapes(std::vector<i64>(sizes.size(), 1)).inputs;
   for (const Binding& b : step.bindings) {
-    const TensorFile::Entry* e = file.find(names[b.input].name);
+    const TensorFile::Entry* e = inputOf(file, names[b.input], b.input);
     if (e != nullptr && b.dim < e->tensor.shape.size()) sizes[b.symbol] = e->tensor.shape[b.dim];
   }
   for (const auto& [name, size] : o.sizes) {
@@ -220,16 +227,14 @@ inline void upload(void* to, const void* from, i64 bytes) {
   check(aclrtMemcpy(to, n, from, n, ACL_MEMCPY_HOST_TO_DEVICE), "aclrtMemcpy");
 }
 
-/// A tensor of a file on the device; zeros if the file lacks it and `optional` is set.
-inline char* load(Memory& memory, const TensorFile& file, const Tensor& want, bool optional) {
+/// A tensor of a file on the device; zeros without an entry.
+inline char* load(Memory& memory, const TensorFile& file, const Tensor& want,
+                  const TensorFile::Entry* e) {
   char* const to = memory.take(want.bytes());
-  const TensorFile::Entry* e = file.find(want.name);
-  if (e == nullptr && !optional) fail("%s has no tensor '%s'", file.at(), want.name.c_str());
   if (e != nullptr && (e->tensor.dtype != want.dtype || e->tensor.shape != want.shape)) {
     fail("%s: '%s' is %s, expected %s", file.at(), want.name.c_str(), e->tensor.type().c_str(),
          want.type().c_str());
   }
-  if (e == nullptr) std::printf("%s: not in %s, zeros\n", want.name.c_str(), file.at());
   std::vector<char> piece(static_cast<size_t>(std::min<i64>(want.bytes(), i64{64} << 20)), 0);
   for (i64 done = 0; done < want.bytes();) {
     const i64 n = std::min<i64>(static_cast<i64>(piece.size()), want.bytes() - done);
@@ -265,9 +270,18 @@ inline int run(const Step& step, int argc, char** argv) {
     Memory memory;
     const XcCores team = cores(o.device, step.most);
     std::vector<void*> consts;
-    for (const Tensor& t : step.consts) consts.push_back(load(memory, weights, t, false));
+    for (const Tensor& t : step.consts) {
+      const TensorFile::Entry* e = weights.find(t.name);
+      if (e == nullptr) fail("%s has no tensor '%s'", weights.at(), t.name.c_str());
+      consts.push_back(load(memory, weights, t, e));
+    }
     std::vector<void*> pointers{memory.take(at.back()), consts.data()};
-    for (const Tensor& t : now.inputs) pointers.push_back(load(memory, file, t, true));
+    for (size_t k = 0; k < now.inputs.size(); ++k) {
+      const TensorFile::Entry* e = inputOf(file, now.inputs[k], k);
+      if (e == nullptr)
+        std::printf("%s: not in %s, zeros\n", now.inputs[k].name.c_str(), file.at());
+      pointers.push_back(load(memory, file, now.inputs[k], e));
+    }
     for (const Tensor& t : now.outputs) pointers.push_back(memory.take(t.bytes()));
     char* const sizesAt = memory.take(static_cast<i64>(8 * sizes.size()));
     upload(sizesAt, sizes.data(), static_cast<i64>(8 * sizes.size()));

@@ -49,6 +49,7 @@ def build(b: AscendBuilder, n: Node) -> Phase:
         )
         prelude = made.source
         includes += made.includes
+        includes += made.includes
         args += made.args
         args.append(b.target.chip.aic * MAX_SLOTS * choice.sums * 4)
     text = render(

@@ -69,6 +69,6 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     return b.generic(
         n,
         packing={3: f"nz{up_cut.panel}_experts_gated", 4: f"nz{down_cut.panel}_experts"},
-        workspace=workspace_bytes(expert.numel, experts, hidden, inner, size, up_cut.sums),
+        workspace=workspace_bytes(expert.type.numel, experts, hidden, inner, size, up_cut.sums),
         cuts=(up_cut, down_cut),
     )
