@@ -45,6 +45,7 @@ extern "C" __global__ __mix__(1, 2) void moe(GM_ADDR x, GM_ADDR expert, GM_ADDR 
 SHAPES = {  # hidden, inner, experts, experts a token
     "deepseek": (7168, 2048, 16, 1),
     "qwen": (2048, 768, 128, 8),
+    "deepseek4": (7168, 2048, 4, 1),
     "lite": (2048, 1408, 64, 6),
 }
 PEAK = 2 * 16**3  # multiplications and additions a cycle of one cube, 16 bit
@@ -128,19 +129,38 @@ def main() -> None:
     p.add_argument("--verbose", action="store_true")
     a = p.parse_args()
     _, _, e, k = SHAPES[a.shape]
-    sizes = [int(n) for n in a.tokens.split(",")] if a.tokens else [int(r) * e // k for r in a.rows.split(",")]
-    table = Table("tokens", "routing", "active", "most rows", "us", "HBM", "cube", "read", "MTE2", "M", "copy MB", "cpu s")
+    sizes = (
+        [int(n) for n in a.tokens.split(",")]
+        if a.tokens
+        else [int(r) * e // k for r in a.rows.split(",")]
+    )
+    table = Table(
+        "tokens",
+        "routing",
+        "active",
+        "most rows",
+        "us",
+        "HBM",
+        "cube",
+        "read",
+        "MTE2",
+        "M",
+        "wait",
+        "copy MB",
+        "cpu s",
+    )
     for n in sizes:
         for kind in a.routing.split(","):
             r, cpu = measure(a.shape, n, kind, a.dtype, a)
             table.add_row(
                 str(n), kind, str(r["active"]), str(r["max"]), f"{r['us']:.1f}", f"{r['hbm']:.0%}",
                 f"{r['cube']:.0%}", f"{r['read']:.2f}x", f"{r['aic']['busy'].get('MTE2', 0):.0%}",
-                f"{r['aic']['busy'].get('M', 0):.0%}", f"{r['copy'] / 1e6:.1f}", f"{cpu:.1f}",
+                f"{r['aic']['busy'].get('M', 0):.0%}", f"{r['aic']['waits']['S'].get('other core', 0):.0%}", f"{r['copy'] / 1e6:.1f}", f"{cpu:.1f}",
             )  # fmt: skip
             if a.verbose:
                 for kind_ in ("aic", "aiv"):
                     print(kind_, r[kind_])
+                print({k: v for k, v in r["report"].items() if k not in ("hot", "kinds")})
                 for x in r["report"]["hot"][:14]:
                     print(x)
     Console(width=160).print(table)

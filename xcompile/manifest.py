@@ -438,7 +438,8 @@ def read_signature(r: Reader, program: Program) -> Signature:
 def _model_spec(r: Reader) -> ModelSpec:
     shapes = []
     for x in r.get("kv_shapes").each():
-        sizes = [y.whole(1, 1 << 24) for y in x.each()]
+        # a cache of latents holds no values of its own
+        sizes = [y.whole(int(k < 2), 1 << 24) for k, y in enumerate(x.each())]
         if len(sizes) != 3:
             x.fail("[heads, key size, value size]")
         shapes.append((sizes[0], sizes[1], sizes[2]))

@@ -15,6 +15,7 @@ from xcompile.symbolic import Dim, Range, evaluate, free_names
 
 MOST_FLOPS, MOST_BYTES = 4e8, 3e7  # of one case, where sizes can be chosen
 ODD = (3, 7, 13, 33, 5, 65, 17, 129)
+MANY = 1031
 LARGE = {torch.float16: 200.0}  # others: 1e4
 TINY = {torch.float16: 1e-6}  # others: 1e-30
 
@@ -44,12 +45,14 @@ class Case:
 def cases(x: Launch, symbols: Mapping[str, Range], seeds: int, rounds: int) -> list[Case]:
     """The runs that a launch gets: several sizes under several seeds, extreme values, few cores."""
     sizes = environments(x, symbols)
+    plenty = large(x, symbols)
     out = [
         Case(env, "random", seed, data=97 * k + 13 * seed + r)
         for k, env in enumerate(sizes)
         for seed in range(seeds)
         for r in range(rounds)
     ]
+    out += [Case(env, "random", k % seeds, data=k) for k, env in enumerate(plenty)]
     middle = sizes[min(2, len(sizes) - 1)]
     floats = any(v.dtype.is_floating_point for v in x.node.inputs)
     if floats:
@@ -59,25 +62,40 @@ def cases(x: Launch, symbols: Mapping[str, Range], seeds: int, rounds: int) -> l
 
 
 def environments(x: Launch, symbols: Mapping[str, Range]) -> list[dict[str, int]]:
-    """Values of the symbols: the hinted ones first, then small, odd, large and uneven ones."""
-    used = sorted(_names(x) & symbols.keys())
-    hints = {s: r.hint for s, r in symbols.items()}
-    found: list[dict[str, int]] = []
+    """Values of the symbols: the hinted ones first, then small, odd and uneven ones."""
+    return _distinct(
+        x,
+        symbols,
+        lambda k, r: r.hint,
+        lambda k, r: r.lo,
+        lambda k, r: ODD[k % len(ODD)],
+        lambda k, r: 2 * r.hint + 3,
+        lambda k, r: ODD[(k + 3) % len(ODD)] if k % 2 else 2 * r.hint + 1,
+    )
 
-    def add(pick: Callable[[int, Range], int]) -> None:
-        env = dict(hints)
+
+def large(x: Launch, symbols: Mapping[str, Range]) -> list[dict[str, int]]:
+    """Each symbol in turn so large that kernels loop, the others odd; all as large as can be."""
+    used = sorted(_names(x) & symbols.keys())
+    each = [
+        lambda k, r, big=j: MANY if k == big else ODD[(k + 4) % len(ODD)] for j in range(len(used))
+    ]
+    return _distinct(x, symbols, *each, lambda k, r: MANY // 2) if used else []
+
+
+def _distinct(
+    x: Launch, symbols: Mapping[str, Range], *picks: Callable[[int, Range], int]
+) -> list[dict[str, int]]:
+    """What each function picks for the symbols that a launch uses, in order and in range."""
+    used = sorted(_names(x) & symbols.keys())
+    found: list[dict[str, int]] = []
+    for pick in picks:
+        env = {s: r.hint for s, r in symbols.items()}
         for k, s in enumerate(used):
-            r = symbols[s]
-            env[s] = min(max(pick(k, r), r.lo), r.hi)
+            env[s] = min(max(pick(k, symbols[s]), symbols[s].lo), symbols[s].hi)
         env = _fitting(x, symbols, used, env)
         if env not in found:
             found.append(env)
-
-    add(lambda k, r: r.hint)
-    add(lambda k, r: r.lo)
-    add(lambda k, r: ODD[k % len(ODD)])
-    add(lambda k, r: 2 * r.hint + 3)
-    add(lambda k, r: ODD[(k + 3) % len(ODD)] if k % 2 else 2 * r.hint + 1)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import xcompile
 from xcompile import sim
+from xcompile.frontend import torch_ops
 from xcompile.targets.ascend_pack import pack
+from xcompile.targets.ascend_tiling import Tile
 
 LIB = Path(__file__).parents[2] / "templates" / "ascend" / "lib"
 TYPES = {"half": torch.float16, "bfloat16_t": torch.bfloat16, "float": torch.float32}
-TILING = "int32_t rows, int32_t group, int32_t wide, int32_t kb, int32_t kc, int32_t ka, int32_t slots, int32_t band"
+TILING = ", ".join(f"int32_t {x}" for x in Tile._fields)
 BEGIN = """
   TPipe pipe;
   const Team team{(int32_t)GetBlockIdx(), (int32_t)GetBlockNum()};
-  const Tiling t{rows, group, wide, kb, kc, ka, slots, band};
-"""
+  const Tiling t{"""
+BEGIN += ", ".join(Tile._fields) + "};"
 HEAD = """
 #include "gemm.h"
 using namespace xc;
@@ -90,13 +94,15 @@ struct Gate {  // y = silu(gate) * up
 """
 SIZES = "int64_t m, int64_t n, int64_t k, int64_t lda"
 PLAIN = """
-extern "C" __global__ __cube__ void plain_{t}_{p}(GM_ADDR x, GM_ADDR w, GM_ADDR y, {sizes}, int64_t ldc, {tiling}) {{{begin}
-  linear<{t}, {p}>(pipe, team, x, w, y, m, n, k, lda, ldc, t);
+extern "C" __global__ __cube__ void plain_{t}_{p}(
+    GM_ADDR x, GM_ADDR w, GM_ADDR y, {sizes}, int64_t ldc, int32_t stream, {tiling}) {{{begin}
+  linear<{t}, {p}>(pipe, team, x, w, y, m, n, k, lda, ldc, stream != 0, t);
   PipeBarrier<PIPE_ALL>();
 }}
 """
 MIX = """
-extern "C" __global__ __mix__(1, 2) void {name}_{t}_{p}(GM_ADDR x, GM_ADDR w, GM_ADDR r, GM_ADDR y, GM_ADDR ring, {sizes}, {tiling}) {{{begin}
+extern "C" __global__ __mix__(1, 2) void {name}_{t}_{p}(
+    GM_ADDR x, GM_ADDR w, GM_ADDR r, GM_ADDR y, GM_ADDR ring, {sizes}, {tiling}) {{{begin}
   Team mine = team;
   {struct}<{t}> e;
   if ASCEND_IS_AIV {{
@@ -106,11 +112,12 @@ extern "C" __global__ __mix__(1, 2) void {name}_{t}_{p}(GM_ADDR x, GM_ADDR w, GM
   e.y = global<{t}>(y);
   e.n = n;
   {more}
-  fusedLinear<{t}, {p}, {gated}>(pipe, mine, x, w, ring, (i64)rows * group * {p}, m, n, k, lda, t, e);
+  const i64 slot = rows * group * {p};
+  fusedLinear<{t}, {p}, {gated}>(pipe, mine, x, w, ring, slot, m, n, k, lda, true, t, e);
   PipeBarrier<PIPE_ALL>();
 }}
 """
-PANELS = {"half": (16, 64, 128), "bfloat16_t": (64, 96), "float": (48, 64)}
+PANELS = {"half": (16, 64, 128, 176), "bfloat16_t": (64, 96), "float": (48, 64)}
 
 
 def source() -> str:
@@ -154,7 +161,7 @@ def plain(
     fresh = torch.full((m, n + pad), 7.0).to(x.dtype)
     y = fresh.clone()
     run = kernel(f"plain_{t}_{p}", blocks=blocks, seed=seed)
-    run(x, pack(f"nz{p}", [w]), y, m, n, k, k + pad, n + pad, *tile)
+    run(x, pack(f"nz{p}", [w]), y, m, n, k, k + pad, n + pad, seed % 2, *tile)
     x = x[:, :k]
     close(y[:, :n], x.double() @ w.double().T, F.linear(x, w))
     assert torch.equal(y[:, n:], fresh[:, n:])
@@ -178,6 +185,8 @@ CASES = [
     ("half", 16, 77, 170, 333, DEEP, 2, 3),
     ("half", 64, 16, 64, 16, SMALL, 1, 1),
     ("half", 64, 0, 64, 16, BIG, 24, 0),
+    ("half", 176, 150, 400, 200, (128, 1, 1, 64, 128, 256, 4, 1), 3, 1),  # one buffer in L0C
+    ("half", 64, 3, 70, 40, SMALL, 2, 65520),  # rows too far apart for one transfer
     ("bfloat16_t", 64, 1, 100, 70, BIG, 3, 1),
     ("bfloat16_t", 96, 130, 1000, 513, BIG, 24, 0),
     ("float", 64, 33, 200, 131, BIG, 3, 0),
@@ -191,14 +200,17 @@ def test_plain(case: tuple[Any, ...]) -> None:
     t, p, m, n, k, tile, blocks, pad = case
     torch.manual_seed(m + n + k)
     tile = half_of(tile, t)
-    if tile[0] * tile[1] * p * max(2, tile[2]) * 4 > 128 * 1024:
+    while tile[0] * tile[1] * p * tile[2] * 4 > 128 * 1024:
         tile = (tile[0] // 2, *tile[1:])
     for seed in (0, 3):
         plain(t, p, m, n, k, tile, blocks, pad, seed)
 
 
 @pytest.mark.parametrize("t", TYPES)
-@pytest.mark.parametrize("m,n,k,blocks", [(1, 200, 96, 3), (1, 70, 33, 1), (150, 330, 700, 5), (9, 1000, 64, 24), (0, 64, 64, 2)])
+@pytest.mark.parametrize(
+    "m,n,k,blocks",
+    [(1, 200, 96, 3), (1, 70, 33, 1), (150, 330, 700, 5), (9, 1000, 64, 24), (0, 64, 64, 2)],
+)
 def test_residual(t: str, m: int, n: int, k: int, blocks: int) -> None:
     torch.manual_seed(m + n)
     tile = half_of(BIG if m > 16 else SMALL, t)
@@ -214,10 +226,12 @@ def test_residual(t: str, m: int, n: int, k: int, blocks: int) -> None:
 
 
 @pytest.mark.parametrize("t", TYPES)
-@pytest.mark.parametrize("m,n,k,blocks", [(1, 200, 96, 3), (65, 330, 300, 24), (8, 40, 2000, 2)])
+@pytest.mark.parametrize(
+    ("m", "n", "k", "blocks"), [(1, 200, 96, 3), (65, 330, 300, 24), (8, 40, 2000, 2)]
+)
 def test_gated(t: str, m: int, n: int, k: int, blocks: int) -> None:
     torch.manual_seed(m + n)
-    tile = half_of(BIG if m > 16 else SMALL, t)
+    tile = half_of(DEEP if blocks == 2 else BIG if m > 16 else SMALL, t)
     x, gate = operands(t, m, n, k, k)
     up = operands(t, m, n, k, k)[1]
     y = torch.zeros(m, n, dtype=x.dtype)
@@ -232,3 +246,73 @@ def test_gated(t: str, m: int, n: int, k: int, blocks: int) -> None:
             F.silu(d @ gate.double().T) * (d @ up.double().T),
             F.silu(F.linear(x, gate)) * F.linear(x, up),
         )
+
+
+# -- as the compiler emits them -------------------------------------------------------------------
+Step = tuple[Callable[..., Any], list[torch.Tensor], list[torch.Tensor]]
+
+
+def steps(dtype: torch.dtype, rows: int) -> dict[str, Step]:
+    """Functions of one product each, their arguments and weights."""
+
+    def r(*shape: int) -> torch.Tensor:
+        return torch.randn(shape).to(dtype)
+
+    def weight(*shape: int) -> torch.Tensor:
+        return (torch.randn(shape) / 8).to(dtype)
+
+    return {
+        "linear": (F.linear, [r(rows, 70)], [weight(48, 70)]),
+        "window": (lambda x, w: F.linear(x[:, 7:77], w), [r(rows, 90)], [weight(50, 70)]),
+        "residual": (
+            lambda x, y, w: F.linear(x, w) + y,
+            [r(rows, 70), r(rows, 48)],
+            [weight(48, 70)],
+        ),
+        "gated": (
+            lambda x, g, u: F.silu(F.linear(x, g)) * F.linear(x, u),
+            [r(rows, 70)],
+            [weight(48, 70), weight(48, 70)],
+        ),
+        "heads": (torch_ops.head_linear, [r(rows, 3, 33)], [weight(3, 37, 33)]),
+        "matmul": (torch.matmul, [r(2, 3, rows, 70), r(2, 1, 70, 50)], []),
+        "transposed": (lambda a, b: a @ b.mT, [r(2, 3, rows, 70), r(1, 3, 129, 70)], []),
+        "permuted": (
+            lambda a, b: a.transpose(0, 1) @ b.permute(1, 2, 0),
+            [r(rows, 3, 33), r(140, 3, 33)],
+            [],
+        ),
+        "column": (torch.matmul, [r(4, rows, 300), r(4, 300, 1)], []),
+    }
+
+
+@pytest.mark.parametrize("dtype", TYPES.values(), ids=str)
+def test_emitted(dtype: torch.dtype) -> None:
+    """One program for all of them, for several numbers of rows."""
+    torch.manual_seed(0)
+    first = steps(dtype, 5)
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.nn.ParameterDict(
+                {f"{name}{k}": w for name, (*_, ws) in first.items() for k, w in enumerate(ws)}
+            )
+
+        def forward(self, *args: list[torch.Tensor]) -> list[torch.Tensor]:
+            out = []
+            for (name, (f, _, ws)), x in zip(first.items(), args, strict=True):
+                out.append(f(*x, *[self.weights[f"{name}{k}"] for k in range(len(ws))]))
+            return out
+
+    rows = torch.export.Dim("rows", min=1, max=4096)
+    args = [x for _, x, _ in first.values()]
+    shapes = [[{x.shape.index(5): rows} if 5 in x.shape else None for x in xs] for xs in args]
+    run = xcompile.compile(
+        Model(), tuple(args), target="ascend910b", dynamic_shapes={"args": tuple(shapes)}
+    )
+    for count in (5, 1, 150):
+        torch.manual_seed(count)
+        args = [x for _, x, _ in steps(dtype, count).values()]
+        for (f, _, ws), x, got in zip(first.values(), args, run(*args), strict=True):
+            close(got, f(*[v.double() for v in (*x, *ws)]), f(*x, *ws))

@@ -129,6 +129,7 @@ def check_order(run, kernel, x, k, descending, blocks, workspace=(), seed=0):
         (50, 37, 5, 2),
         (0, 37, 5, 2),
         (9, 100, 100, 2),
+        (126, 33, 21, 3),
     ],
 )
 def test_rows_in_ub(run, rows, cols, k, blocks, dtype):

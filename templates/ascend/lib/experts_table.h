@@ -13,24 +13,25 @@ struct MoeSizes {
 constexpr int32_t MOE_CORES = 24;  // cube cores that take part, at most
 constexpr int32_t MOE_RING = 4;    // finished tiles that a cube core is ahead of its vector cores
 constexpr int32_t MOE_LINE = 16;   // int32 in a line of the data cache
+// Cycles of a KB of weights: from L2, and from memory while all cores read.
+constexpr i64 MOE_KB_L2 = 9, MOE_KB_HBM = 30;
 
 /// Where things lie in the workspace. An entry is a (token, slot) in row-major order; rows are
 /// entries sorted by expert, stable. xcompile/codegen/ascend/moe_experts.py knows the sizes.
 struct MoeSpace {
-  GM_ADDR counts;     // int32 [experts]: rows of each
-  GM_ADDR table;      // int32: number of active experts; then their ids; then their rows
-  GM_ADDR starts;     // int32 [2, MOE_CORES, MOE_LINE]: where each cube core begins in each product
-  GM_ADDR entries;    // int32 [rows]: entry of each row
-  GM_ADDR tokens;     // int32 [rows]: token of each row
-  GM_ADDR ring;       // per cube core MOE_RING tiles of gate and up
-  GM_ADDR inner;      // T [rows, innerPitch]
-  GM_ADDR out;        // T [entries, outPitch]
-  i64 idsAt, rowsAt;  // in `table`, in int32
+  GM_ADDR counts;   // int32 [experts]: rows of each
+  GM_ADDR table;    // int32: number of active experts; then their ids; then their rows
+  GM_ADDR starts;   // int32 [2, MOE_CORES, MOE_LINE]: where each cube core begins in each product
+  GM_ADDR entries;  // int32 [rows]: entry of each row
+  GM_ADDR tokens;   // int32 [rows]: token of each row
+  GM_ADDR ring;     // per cube core MOE_RING tiles of gate and up
+  GM_ADDR inner;    // T [rows, innerPitch]
+  GM_ADDR out;      // T [entries, outPitch]
+  i64 rowsAt;       // in `table`, in int32
   i64 innerPitch, outPitch;
 
   __aicore__ inline MoeSpace(GM_ADDR base, const MoeSizes& s, i64 ringBytes, i64 size) {
-    idsAt = MOE_LINE;
-    rowsAt = idsAt + alignUp(s.experts, MOE_LINE);
+    rowsAt = alignUp(s.experts, MOE_LINE);
     innerPitch = alignUp(s.inner, 16);
     outPitch = alignUp(s.hidden, 16);
     counts = base;
@@ -178,6 +179,49 @@ class MoeSort {
   TBuf<TPosition::VECCALC> keys_, index_, list_, mask_, counts_;
 };
 
+/// A cube core's share of a product: from panel x block of rows `unit` of active expert `active`,
+/// which has `rows` rows from row `first` on, to before `lastUnit` of `last`. One line of `starts`.
+struct MoeShare {
+  i64 active = 0, unit = 0, first = 0, rows = 0, last = 0, lastUnit = 0;
+};
+/// `rows` are those of the active experts. Shares are equal by Tile::cost, and cut between any two
+/// panels.
+template <class Tile>
+__aicore__ inline MoeShare moeShare(const LocalTensor<int32_t>& rows, i64 active, i64 width,
+                                    i64 depth, i64 cube, i64 cubes) {
+  i64 sum = 0;
+  for (i64 a = 0; a < active; ++a) sum += Tile::cost(rows.GetValue(a), width, depth, MOE_KB_L2);
+  // What weights cost besides other work: their full share of the memory's time if that is what
+  // bounds the whole, as little as they take alone if it is not.
+  const i64 size = Tile::size(width, depth) * active;
+  const i64 kb = size == 0 ? MOE_KB_L2 : most(MOE_KB_L2, MOE_KB_HBM + MOE_KB_L2 - sum / size);
+  sum = 0;
+  for (i64 a = 0; a < active; ++a) sum += Tile::cost(rows.GetValue(a), width, depth, kb);
+  // All units that begin at cost `begin` or later, and before `end`.
+  const i64 begin = sum * cube / cubes, end = sum * (cube + 1) / cubes;
+  MoeShare s;
+  bool found = false;
+  i64 first = 0, done = 0;
+  for (s.last = 0; s.last < active; ++s.last) {
+    const i64 r = rows.GetValue(s.last), all = Tile::cost(r, width, depth, kb);
+    const i64 units = Tile::units(r, width), each = all / units;
+    if (!found) {
+      s.unit = done >= begin ? 0 : ceilDiv(begin - done, each);
+      found = s.unit < units;
+      s.active = s.last;
+      s.first = first;
+      s.rows = r;
+    }
+    s.lastUnit = done >= end ? 0 : ceilDiv(end - done, each);
+    if (s.lastUnit < units) break;
+    s.lastUnit = 0;
+    done += all;
+    first += r;
+  }
+  if (!found) s.active = s.last;
+  return s;
+}
+
 /// The active experts and where each cube core begins: behind MoeSort, on the vector cores. Tile1
 /// and Tile2 say what a unit of work costs in the two products; the first vector core of a cube
 /// core finds its place in the first one, the second in the second. Returns the number of rows.
@@ -189,7 +233,7 @@ __aicore__ inline i64 moeDeal(TPipe& pipe, Team team, const MoeSizes& s, const M
   pipe.InitBuffer(buffer, wide * 20 + 4096);
   const LocalTensor<int32_t> all = buffer.Get<int32_t>();
   const LocalTensor<int32_t> counts = all, index = all[wide], ids = all[2 * wide],
-                             rows = all[3 * wide], start = all[5 * wide], head = start[MOE_LINE];
+                             rows = all[3 * wide], start = all[5 * wide];
   const LocalTensor<uint8_t> mask = all[4 * wide].ReinterpretCast<uint8_t>();
   Duplicate(counts, 0, n);
   CreateVecIndex(index, 0, n);
@@ -207,48 +251,28 @@ __aicore__ inline i64 moeDeal(TPipe& pipe, Team team, const MoeSizes& s, const M
   GatherMask(rows, counts, pattern, true, n, {1, 1, 8, 8}, active);
   order<HardEvent::V_S>(pipe);
 
-  const bool second = team.index % 2 != 0;
-  const i64 depth = second ? s.inner : s.hidden, width = second ? s.hidden : s.inner;
-  i64 total = 0, cost = 0;
-  for (uint64_t a = 0; a < active; ++a) {
-    const i64 r = rows.GetValue(a);
-    cost += second ? Tile2::cost(r, width, depth) : Tile1::cost(r, width, depth);
-    total += r;
-  }
+  i64 total = 0;
+  for (uint64_t a = 0; a < active; ++a) total += rows.GetValue(a);
   const i64 cubes = least(team.count / 2, MOE_CORES), cube = team.index / 2;
+  const i64 listed = static_cast<i64>(active);
   if (cube < cubes) {
-    const i64 begin = cost * cube / cubes;  // all that begins at this cost or later, up to the next
-    i64 first = 0, done = 0, unit = 0;
-    uint64_t a = 0;
-    for (; a < active; ++a) {
-      const i64 r = rows.GetValue(a);
-      const i64 units = second ? Tile2::units(r, width, depth) : Tile1::units(r, width, depth);
-      const i64 each =
-          (second ? Tile2::cost(r, width, depth) : Tile1::cost(r, width, depth)) / units;
-      unit = done >= begin ? 0 : ceilDiv(begin - done, each);
-      if (unit < units) break;
-      unit = 0;
-      done += units * each;
-      first += r;
-    }
-    start.SetValue(0, static_cast<int32_t>(a));
-    start.SetValue(1, static_cast<int32_t>(unit));
-    start.SetValue(2, static_cast<int32_t>(first));
+    const MoeShare share = team.index % 2 == 0
+                               ? moeShare<Tile1>(rows, listed, s.inner, s.hidden, cube, cubes)
+                               : moeShare<Tile2>(rows, listed, s.hidden, s.inner, cube, cubes);
+    const i64 values[] = {share.active, share.unit, share.first,
+                          share.rows,   share.last, share.lastUnit};
+    for (int32_t k = 0; k < 6; ++k) start.SetValue(k, static_cast<int32_t>(values[k]));
+    start.SetValue(6, share.active < listed ? ids.GetValue(share.active) : 0);
     order<HardEvent::S_MTE3>(pipe);
     DataCopyPad(global<int32_t>(space.starts)[(team.index % 2 * MOE_CORES + cube) * MOE_LINE],
-                start, {1, 12, 0, 0, 0});
+                start, {1, 28, 0, 0, 0});
   }
-  if (team.index == 0) {
-    head.SetValue(0, static_cast<int32_t>(active));
-    order<HardEvent::S_MTE3>(pipe);
+  if (team.index == 0 && active > 0) {
+    order<HardEvent::V_MTE3>(pipe);
     const GlobalTensor<int32_t> table = global<int32_t>(space.table);
-    DataCopyPad(table, head, {1, 4, 0, 0, 0});
-    if (active > 0) {
-      order<HardEvent::V_MTE3>(pipe);
-      const DataCopyExtParams p{1, static_cast<uint32_t>(active * 4), 0, 0, 0};
-      DataCopyPad(table[space.idsAt], ids, p);
-      DataCopyPad(table[space.rowsAt], rows, p);
-    }
+    const DataCopyExtParams p{1, static_cast<uint32_t>(active * 4), 0, 0, 0};
+    DataCopyPad(table, ids, p);
+    DataCopyPad(table[space.rowsAt], rows, p);
   }
   return total;
 }

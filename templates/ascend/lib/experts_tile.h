@@ -42,17 +42,21 @@ struct MoeTile {
   /// Does L1 hold all of K of that many rows?
   __aicore__ inline static bool fits(i64 m16, i64 k) { return 2 * depth(m16, k) >= k; }
   /// Panels times blocks of rows.
-  __aicore__ inline static i64 units(i64 rows, i64 width, i64) {
+  __aicore__ inline static i64 units(i64 rows, i64 width) {
     return ceilDiv(rows, rowsOf(rows)) * panels(width);
   }
-  /// Cycles of an expert: of the cube, or of its transfers: a first block of rows reads weights
-  /// from memory, the others find them in L2.
-  __aicore__ inline static i64 cost(i64 rows, i64 width, i64 k) {
+  /// KB of an expert's weights.
+  __aicore__ inline static i64 size(i64 width, i64 k) {
+    return panels(width) * PANEL * alignUp(k, K0) * static_cast<i64>(sizeof(T)) / 1024;
+  }
+  /// Cycles of an expert, of the cube or of its transfers. A first block of rows reads weights from
+  /// memory, in `first` cycles a KB; the others find them in L2.
+  __aicore__ inline static i64 cost(i64 rows, i64 width, i64 k, i64 first) {
     const i64 m16 = rowsOf(rows), blocks = ceilDiv(rows, m16), deep = alignUp(k, K0);
     const i64 cube = m16 / 16 * (PANEL / 16) * (deep / K0) * (sizeof(T) == 4 ? 2 : 1);
-    const i64 bytes = PANEL * deep * static_cast<i64>(sizeof(T));
-    i64 moved = bytes * (blocks + 2) / (blocks * 100);
-    if (!fits(m16, k)) moved += m16 * deep * static_cast<i64>(sizeof(T)) / (50 * WIDE);
+    const i64 line = deep * static_cast<i64>(sizeof(T));
+    i64 moved = PANEL * line / 1024 * (first + (blocks - 1) * MOE_KB_L2) / blocks;
+    if (!fits(m16, k)) moved += m16 * line / ((GATED ? 60 : 95) * WIDE);
     return blocks * panels(width) * (64 + most(cube, moved));
   }
 };
@@ -68,7 +72,6 @@ class MoeWalk {
   __aicore__ inline void init(const MoeSpace& space, Team cubes, int32_t product, i64 width,
                               i64 depth) {
     table_ = global<int32_t>(space.table);
-    idsAt_ = space.idsAt;
     rowsAt_ = space.rowsAt;
     depth_ = depth;
     panels_ = Tile::panels(width);
@@ -81,12 +84,11 @@ class MoeWalk {
     active_ = starts.GetValue(0);
     unit_ = starts.GetValue(1);
     first_ = starts.GetValue(2);
-    last_ = table_.GetValue(0);
-    lastUnit_ = 0;
-    if (cubes.index + 1 < count) {
-      last_ = starts.GetValue(MOE_LINE);
-      lastUnit_ = starts.GetValue(MOE_LINE + 1);
-    }
+    rows_ = starts.GetValue(3);
+    last_ = starts.GetValue(4);
+    lastUnit_ = starts.GetValue(5);
+    task.expert = starts.GetValue(6);
+    if (active_ < last_ || unit_ < lastUnit_) open();
     next();
   }
   /// Blocks of rows of the tile's expert.
@@ -95,7 +97,11 @@ class MoeWalk {
     for (;;) {
       live = active_ < last_ || (active_ == last_ && unit_ < lastUnit_);
       if (!live) return;
-      if (!open_) open();
+      if (!open_) {
+        task.expert = table_.GetValue(active_);
+        rows_ = table_.GetValue(rowsAt_ + active_);
+        open();
+      }
       if (unit_ < limit_) break;
       first_ += rows_;
       ++active_;
@@ -129,8 +135,6 @@ class MoeWalk {
  private:
   __aicore__ inline void open() {
     open_ = fresh_ = true;
-    task.expert = table_.GetValue(idsAt_ + active_);
-    rows_ = table_.GetValue(rowsAt_ + active_);
     m16_ = Tile::rowsOf(rows_);
     blocks_ = ceilDiv(rows_, m16_);
     resident_ = Tile::fits(m16_, depth_);
@@ -138,7 +142,7 @@ class MoeWalk {
   }
 
   GlobalTensor<int32_t> table_;
-  i64 idsAt_, rowsAt_, depth_, panels_;
+  i64 rowsAt_, depth_, panels_;
   i64 active_, unit_, first_, last_, lastUnit_;  // place in the list, and its end
   i64 rows_, m16_, blocks_, limit_;              // of the expert
   bool open_, resident_, fresh_;

@@ -11,7 +11,8 @@ class LinearSource {
  public:
   static constexpr int32_t K0 = 32 / sizeof(T);
 
-  __aicore__ inline LinearSource(GM_ADDR x, GM_ADDR w, i64 k, i64 lda, bool once, i64 step = 0,
+  /// stream: weights are read once, and not worth keeping in L2.
+  __aicore__ inline LinearSource(GM_ADDR x, GM_ADDR w, i64 k, i64 lda, bool stream, i64 step = 0,
                                  i64 panels = 0)
       : x_(global<T>(x)),
         w_(global<T>(w)),
@@ -19,7 +20,7 @@ class LinearSource {
         panel_(alignUp(k, K0) * PANEL),
         step_(step),
         panels_(panels) {
-    if (once) w_.SetL2CacheHint(CacheMode::CACHE_MODE_DISABLE);
+    if (stream) w_.SetL2CacheHint(CacheMode::CACHE_MODE_DISABLE);
   }
   __aicore__ inline void a(const LocalTensor<T>& dst, const Task& task, int32_t m16, i64 k,
                            int32_t depth) {
@@ -67,12 +68,12 @@ class DirectSink {
 template <class T, int32_t PANEL>
 __aicore__ inline void linears(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w, GM_ADDR y, i64 count,
                                i64 m, i64 n, i64 k, i64 lda, i64 stepX, i64 ldc, i64 stepY,
-                               const Tiling& tiling) {
+                               bool stream, const Tiling& tiling) {
   const i64 panels = ceilDiv(n, PANEL);
   Deal deal;
   deal.init(tiling, count, m, panels, k, team.count);
   if (deal.tasks == 0) return;
-  LinearSource<T, PANEL> source(x, w, k, lda, deal.once(), stepX, panels);
+  LinearSource<T, PANEL> source(x, w, k, lda, stream && deal.once(), stepX, panels);
   DirectSink<T, PANEL> sink(y, n, ldc, stepY);
   Gemm<T, PANEL, LinearSource<T, PANEL>, DirectSink<T, PANEL>>(pipe, deal, source, sink).run(team);
 }
@@ -80,8 +81,8 @@ __aicore__ inline void linears(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w, GM_
 /// y = x w^T, rounded to T. A cube phase. x[M, K], y[M, N], their rows lda and ldc elements apart.
 template <class T, int32_t PANEL>
 __aicore__ inline void linear(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w, GM_ADDR y, i64 m, i64 n,
-                              i64 k, i64 lda, i64 ldc, const Tiling& tiling) {
-  linears<T, PANEL>(pipe, team, x, w, y, 1, m, n, k, lda, 0, ldc, 0, tiling);
+                              i64 k, i64 lda, i64 ldc, bool stream, const Tiling& tiling) {
+  linears<T, PANEL>(pipe, team, x, w, y, 1, m, n, k, lda, 0, ldc, 0, stream, tiling);
 }
 
 constexpr int32_t SLOTS = 4;  // tiles of sums that a cube core may be ahead of its vector cores
@@ -136,8 +137,8 @@ __aicore__ inline i64 ringBytes(i64 slotFloats) { return SLOTS * slotFloats * 4;
 /// acc[i * pitch + j] and (row, col) its place in the result of M x N.
 template <class T, int32_t PANEL, bool GATED, class Epilogue>
 __aicore__ inline void fusedLinear(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w, GM_ADDR ring,
-                                   i64 slot, i64 m, i64 n, i64 k, i64 lda, const Tiling& tiling,
-                                   Epilogue& epilogue) {
+                                   i64 slot, i64 m, i64 n, i64 k, i64 lda, bool stream,
+                                   const Tiling& tiling, Epilogue& epilogue) {
   constexpr int32_t WIDTH = GATED ? PANEL / 2 : PANEL;  // results of a panel
   const int32_t pitch = tiling.group * PANEL;
   Team cubes = team;
@@ -150,7 +151,7 @@ __aicore__ inline void fusedLinear(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w,
   GM_ADDR mine = ring + cubes.index * ringBytes(slot);
   if ASCEND_IS_AIC {
     using Sink = RingSink<PANEL, GATED>;
-    LinearSource<T, PANEL> source(x, w, k, lda, deal.once());
+    LinearSource<T, PANEL> source(x, w, k, lda, stream && deal.once());
     Sink sink(mine, slot, pitch);
     Gemm<T, PANEL, LinearSource<T, PANEL>, Sink>(pipe, deal, source, sink).run(cubes);
     sink.end();

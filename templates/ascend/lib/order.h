@@ -58,11 +58,11 @@ __aicore__ inline void copyLists(const LocalTensor<float>& to, const LocalTensor
                           static_cast<uint16_t>((toStride - length) / 4)});
 }
 
-/// Sorts rows of cols (a multiple of 32) keys each, as far as the first k. from, to: room for
-/// rows * cols pairs and not less than `room`.
+/// Sorts rows of cols (a multiple of 32) keys each, as far as the first k. `limit` rows or fewer
+/// come out alike. from, to: room for rows * cols pairs and not less than `room`.
 __aicore__ inline Lists sortRows(LocalTensor<float> from, LocalTensor<float> to,
                                  const LocalTensor<float>& key, const LocalTensor<int32_t>& index,
-                                 i64 rows, i64 cols, i64 k, i64 room) {
+                                 i64 rows, i64 cols, i64 k, i64 limit, i64 room) {
   for (i64 g = 0; g < rows * cols / 32; g += 255)
     Sort32(from[g * 64], key[g * 32], index[g * 32].ReinterpretCast<uint32_t>(),
            static_cast<int32_t>(least(255, rows * cols / 32 - g)));
@@ -76,7 +76,7 @@ __aicore__ inline Lists sortRows(LocalTensor<float> from, LocalTensor<float> to,
     // One instruction merges the lists of all rows if there are four of one length, without gaps.
     // Where they are short, gaps are worth closing, and lists of -inf worth adding.
     const bool four = rest == 4 && last == take;
-    const bool fill = !four && last == take && take <= 64 && rows * groups * 4 * take <= room;
+    const bool fill = !four && last == take && take <= 64 && limit * groups * 4 * take <= room;
     if (four || fill) {
       if (four && take < stride) {
         copyLists(to, from, rows * lists, take, take, stride);
@@ -123,6 +123,7 @@ class RowSorter {
   /// rows of cols elements at a time, rows * alignUp(cols, 32) <= tile
   __aicore__ inline void init(TPipe& pipe, i64 tile, i64 rows, i64 cols, bool descending) {
     tile_ = tile;
+    most_ = rows;
     cols_ = cols;
     padded_ = alignUp(cols, 32);
     descending_ = descending;
@@ -176,13 +177,13 @@ class RowSorter {
       Adds(index, index, static_cast<int32_t>(first - offset_), static_cast<int32_t>(tile_));
     offset_ = first;
     return sortRows(a_.template Get<float>(), b_.template Get<float>(), key, index, rows, padded, k,
-                    tile_);
+                    most_, tile_);
   }
 
  private:
   TQue<TPosition::VECIN, 2> ins_;  // two are on their way
   TBuf<TPosition::VECCALC> a_, b_, keys_, indices_, mask_;
-  i64 tile_, cols_, padded_, offset_ = 0;
+  i64 tile_, most_, cols_, padded_, offset_ = 0;
   bool descending_;
 };
 
@@ -193,7 +194,6 @@ class PairWriter {
   /// Up to n pairs at a time, of rows of k; rows are `stride` pairs apart
   __aicore__ inline void init(TPipe& pipe, i64 n, i64 k, i64 stride, bool descending) {
     descending_ = descending;
-    stride_ = stride;
     n = alignUp(n, 64);
     pipe.InitBuffer(at_, static_cast<uint32_t>(n * 4));
     pipe.InitBuffer(words_, static_cast<uint32_t>(n * 4));
@@ -236,7 +236,6 @@ class PairWriter {
  private:
   TBuf<TPosition::VECCALC> at_, words_, scratch_;
   TQue<TPosition::VECOUT, 1> values_, indices_;
-  i64 stride_;
   bool descending_;
 };
 

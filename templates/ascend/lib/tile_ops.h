@@ -58,8 +58,8 @@ __aicore__ inline void constant(const LocalTensor<T>& d, const LocalTensor<T>& a
 }
 
 /// The instructions that cover the rows of a tile: one strip of columns after another, down the
-/// rows, or row after row, whichever takes fewer. `at` is the first element's offset; the repeats
-/// are rows, `step` blocks apart, or follow each other in a row.
+/// rows, or row after row. `at` is the first element's offset; the repeats are rows, `step` blocks
+/// apart, or follow each other in a row.
 template <class T>
 class Sweep {
  public:
@@ -69,8 +69,11 @@ class Sweep {
 
   __aicore__ inline explicit Sweep(const Tile& t)
       : rows_(t.rows()), width_(t.width()), pitch_(t.pitch) {
+    // Cycles: strips lie within each other's reach, so that one waits for the end of another.
+    constexpr i64 kLatency = 25, kIssue = 4;
     const i64 strips = ceilDiv(width_, kLanes);
-    down = pitch_ / kBlocks <= kMostStride && strips * ceilDiv(rows_, kMostRepeats) < rows_;
+    down = pitch_ / kBlocks <= kMostStride &&
+           strips * (rows_ + (strips > 1 ? kLatency : 0)) < rows_ * most(strips, kIssue);
     step = down ? pitch_ / kBlocks : 8;
   }
   __aicore__ inline bool next() {

@@ -102,7 +102,7 @@ def _class(
             found = _parts(memory, most, unit, ub)
     if found is None:
         raise _too_large(n, ub)
-    emitter = Emitter(grid, x, memory, found, unit)
+    emitter = Emitter(grid, x, memory, found, unit, ub)
     source = render(b.target.template_path, "chain.j2", **emitter.context(name))
     return ChainClass(name, source, grid.args, tuple(sorted({"math.h", *x.headers})))
 
@@ -137,11 +137,14 @@ def _largest(fits: Callable[[int], bool], most: int) -> int:
 
 def _whole_rows(memory: Memory, columns: int, unit: int, ub: int) -> Capacity | None:
     """As many whole rows as fit."""
-    grid = memory.x.grid
     pitch = up(columns, unit)
-    make = lambda r: Capacity(r * pitch, r, pitch)
-    rows = _largest(lambda r: memory.total(make(r)) <= ub, MOST_ROWS if grid.rows else 1)
-    return make(rows) if rows else None
+    for ins, outs in ((2, 2), (2, 1), (1, 1)):
+        make = lambda r, a=ins, b=outs: Capacity(r * pitch, r, pitch, a, b)
+        most = MOST_ROWS if memory.x.grid.rows else 1
+        rows = _largest(lambda r, make=make: memory.total(make(r)) <= ub, most)
+        if rows:
+            return make(rows)
+    return None
 
 
 def _parts(memory: Memory, columns: int | None, unit: int, ub: int) -> Capacity | None:

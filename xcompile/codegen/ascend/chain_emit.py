@@ -35,11 +35,12 @@ class Emitter:
     memory: Memory
     capacity: Capacity
     unit: int
+    ub: int
     sizes: dict[str, int] = field(default_factory=dict)
 
     def context(self, name: str) -> dict[str, Any]:
         g, x, c = self.grid, self.x, self.capacity
-        self.sizes = self.memory.layout(c)
+        self.sizes = self.memory.layout(c, self.ub)
         functions = list(self._functions())
         texts = "\n".join(line for f in functions for line in f.lines)
         widest = max([o.size for o in (*g.inputs, *g.outputs) if o.kind == TILE] or [4])
@@ -65,7 +66,7 @@ class Emitter:
             if self.sizes[q]:
                 position = "VECIN" if q in ("in", "rowIn") else "VECOUT"
                 members.append(f"TQue<TPosition::{position}, 1> {q}_;")
-                init.append(f"pipe.InitBuffer({q}_, 2, {self.sizes[q]});")
+                init.append(f"pipe.InitBuffer({q}_, {c.buffers(q)}, {self.sizes[q]});")
         for q in ("rowIn", "rowOut"):
             if self.sizes[q]:
                 members.append(f"LocalTensor<uint8_t> {TENSOR[q]};")
@@ -256,7 +257,7 @@ class Emitter:
                     )
         for q in clear:
             lines += [
-                "for (int k = 0; k < 2; ++k) {",
+                f"for (int k = 0; k < {self.capacity.buffers(q)}; ++k) {{",
                 f"  LocalTensor<uint8_t> b = {q}_.AllocTensor<uint8_t>();",
                 f"  op::fill(part<int32_t>(b, 0), int32_t(0), {self.sizes[q] // 4});",
                 f"  {q}_.FreeTensor(b);",

@@ -10,16 +10,23 @@ from xcompile.codegen.ascend.chain_space import COLUMN, ROW, TILE
 from xcompile.codegen.ascend.chain_steps import BLOCK, WIDTH, Reg, Slot, Stage, Step
 
 END = 1 << 30
-QUEUES = ("in", "out", "rowIn", "rowOut")  # each has two buffers
+REGION = 64 * 1024  # a read and a write of one bank exclude each other; banks differ by region
+QUEUES = ("in", "out", "rowIn", "rowOut")
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a tile may hold: elements with pads, rows, columns."""
+    """What a tile may hold: elements with pads, rows, columns. `ins` and `outs` are the buffers of
+    the queues; one will do where the vector unit is what takes long."""
 
     elements: int
     rows: int
     columns: int
+    ins: int = 2
+    outs: int = 2
+
+    def buffers(self, queue: str) -> int:
+        return {"in": self.ins, "out": self.outs, "work": 1}.get(queue, 2)
 
 
 def up(n: int, unit: int) -> int:
@@ -36,12 +43,21 @@ class Memory:
         self.queued: list[list[Slot]] = []  # per stage
         for stage in x.stages:
             self._scan(stage)
+        self._share()
         for reg in self._regs():
             if reg.place is None:
                 reg.place = self._keep(reg)
             elif reg.place.buffer == "work" and reg.place not in self.pool:
                 self._add(reg.place)
         self._banks()
+
+    def _share(self) -> None:
+        """Columns that are only converted on arrival lie where tiles do, which are not then live."""
+        used = {r for stage in self.x.stages for s in (*stage.before, *stage.tiles) for r in s.regs}
+        tiles = iter([p for p in self.pool if p.domain == TILE and p.width == 4])
+        for o, r in self.x.column_loads:
+            if r not in used and r.place is not None and r.place.domain == COLUMN and o.size < 8:
+                r.place = next(tiles, r.place)
 
     def _add(self, slot: Slot) -> Slot:
         if slot not in self.kept:
@@ -118,7 +134,9 @@ class Memory:
             key=lambda p: p.width,
         )
         dying = [x.place for x in s.sources if s.alias and last[x] == k and x.place in same]
-        others = [p for p in spare if p.domain == domain and p.width == width]
+        others = sorted(
+            (p for p in spare if domain == TILE and p.width >= width), key=lambda p: p.width
+        )
         for slot in (*dying, *same, *others, *wider):
             if slot is not None and free(slot):
                 return slot
@@ -187,9 +205,10 @@ class Memory:
             at += up(n, 32)
         return up(at, 512)
 
-    def layout(self, c: Capacity) -> dict[str, int]:
-        """Bytes of each buffer (of one of the two, for queues)."""
-        out = {"work": self.lay([*self.pool, *self.kept], c)}
+    def layout(self, c: Capacity, ub: int = 0) -> dict[str, int]:
+        """Bytes of each buffer (of one of the queues'). If `ub` leaves room for it, what tiles are
+        computed in begins at a region, apart from what moves."""
+        out = {}
         for stage in self.queued:
             for name in ("in", "out"):
                 n = self.lay([s for s in stage if s.buffer == name], c)
@@ -197,10 +216,19 @@ class Memory:
         rows = [r.place for _, r in self.x.row_loads if r.place]
         out["rowIn"] = self.lay(rows, c)
         out["rowOut"] = self.lay([r.place for _, r in self.x.row_stores if r.place], c)
+        base = sum(n * c.buffers(name) for name, n in out.items())
+        wide = [p for p in self.pool if p.domain == TILE and p.width > 1]
+        small = self.lay([*self.kept, *(p for p in self.pool if p not in wide)], c)
+        size = self.lay(wide, c)
+        gap = up(base + small, REGION) - base - small
+        start = small + gap if base + small + gap + size <= ub else small
+        for slot in wide:
+            slot.offset += start
+        out["work"] = start + size
         return out
 
     def total(self, c: Capacity) -> int:
-        return sum(n * (2 if name in QUEUES else 1) for name, n in self.layout(c).items())
+        return sum(n * c.buffers(name) for name, n in self.layout(c).items())
 
 
 def _domain(r: Reg) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xcompile.codegen.ascend.builder import STORAGE
-from xcompile.codegen.ascend.linear import tiles
+from xcompile.codegen.ascend.linear import stream, tiles
 from xcompile.codegen.render import render
 from xcompile.errors import UnsupportedError
 from xcompile.ir import Node
@@ -37,6 +37,7 @@ def build(b: AscendBuilder, n: Node) -> Phase:
         x_step=c_expr(x_strides[1]),
         ldc=c_expr(y_strides[0]),
         y_step=c_expr(y_strides[1]),
+        stream=stream(b),
     )
     args = [x, Packed(f"nz{choice.panel}", (w,)), n.out]
     return b.phase("head_linear", "cube", n, args, text, ["gemm.h"])

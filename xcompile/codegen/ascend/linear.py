@@ -63,6 +63,7 @@ def build(b: AscendBuilder, n: Node) -> Phase:
         K=c_expr(w.shape[1]),
         lda=c_expr(lda),
         ldc=ldc,
+        stream=stream(b),
         fused=body is not None,
         gated=gated,
         sums=choice.sums,
@@ -79,6 +80,12 @@ def tiles(
     """What the tiling search finds for `count` weights, for the rows that the symbols allow."""
     lo, hi = bounds(b.graph, rows)
     return search(b.target.chip, Product(n, k, size, gated, count), lo, hi)
+
+
+def stream(b: AscendBuilder) -> str:
+    """Whether L2 holds less than all constants of a step, as C++."""
+    total = sum(evaluate(v.type.nbytes, {}) for v in b.graph.consts)
+    return "true" if total > b.target.chip.l2 else "false"
 
 
 def bounds(graph: Graph, rows: Dim) -> tuple[int, int]:

@@ -53,7 +53,7 @@ def workspace_bytes(
     def up(n: int, to: int) -> int:
         return -(-n // to) * to
 
-    table = up(LINE + up(experts, LINE) + experts, 128) * 4
+    table = up(up(experts, LINE) + experts, 128) * 4
     fixed = up(experts * 4, 512) + table + 2 * CORES * LINE * 4 + CORES * RING * sums * size
     row = 8 + (up(inner, 16) + up(hidden, 16)) * size
     return fixed + entries * row + 8 * 512

@@ -1,0 +1,94 @@
+// Scaled dot-product attention with a float online softmax, over a paged cache or dense operands.
+#pragma once
+#include "attention_merge.h"
+
+namespace xc {
+
+/// Scores are not masked but by position.
+struct AttnNoMask {
+  template <class Walk>
+  __aicore__ inline void apply(const LocalTensor<float>&, const Walk&, int32_t, int32_t, int32_t,
+                               int32_t) const {}
+  __aicore__ inline void init(TPipe&, const AttnTile&, const AttnSizes&) {}
+};
+
+/// A mix phase. Each cube core and its two vector cores take a contiguous share of the tasks; the
+/// cube core multiplies, the vector cores do the softmax and sum up, two blocks of keys in flight.
+/// Tasks that are cut leave partial results, which the vector cores merge in the end.
+///
+/// T: half, bfloat16_t or float. Sums are float; P is rounded to T.
+template <class T, class Source, class Mask>
+__aicore__ inline void attend(TPipe& pipe, Team team, const Source& source, const AttnSizes& sizes,
+                              const AttnTile& tile, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
+                              i64 oRow, i64 oHead, GM_ADDR workspace, Mask& mask) {
+  i64 cores = team.count, core = team.index;
+  if ASCEND_IS_AIV {
+    cores /= 2;
+    core /= 2;
+  }
+  const AttnDeal<Source> deal(source, tile, sizes, cores);
+  const AttnSpace<T> space(workspace, tile, core);
+  AttnWalk<Source> walk;
+  walk.init(deal, core);
+  if ASCEND_IS_AIC {
+    AttnCube<T, Source> cube(pipe, deal, space, q, k, v);
+    if (walk.live) cube.run(walk);
+    PipeBarrier<PIPE_ALL>();
+    if (deal.cores() > 1) SyncAll<false>();
+  }
+  if ASCEND_IS_AIV {
+    const AttnStore<T, Source> store(deal, o, oRow, oHead);
+    AttnVector<T, Source, Mask> vector(pipe, deal, space, store, mask);
+    if (walk.live) {
+      mask.init(pipe, tile, sizes);
+      vector.run(walk, core);
+    }
+    PipeBarrier<PIPE_ALL>();
+    if (deal.cores() > 1) {
+      pipe.Reset();
+      SyncAll<false>();
+      if (vector.cut[0] || vector.cut[1]) {
+        AttnMerge<T, Source> merge(pipe, deal, space, store);
+        for (int32_t i = 0; i < 2; ++i)
+          if (vector.cut[i]) merge.run(vector.parts[i], core);
+      }
+    }
+  }
+}
+
+/// Zeros to rows [begin, end) of o, n elements each.
+template <class T>
+__aicore__ inline void clearRows(TPipe& pipe, Team team, GM_ADDR o, i64 begin, i64 end, i64 n) {
+  constexpr i64 MOST = 8192;
+  if (begin >= end) return;
+  TBuf<TPosition::VECCALC> zeros;
+  pipe.InitBuffer(zeros, MOST * sizeof(T));
+  const LocalTensor<T> zero = zeros.Get<T>();
+  Duplicate(zero, static_cast<T>(0.0f), MOST);
+  order<HardEvent::V_MTE3>(pipe);
+  const Range mine = split((end - begin) * n, team, MOST);
+  const GlobalTensor<T> to = global<T>(o)[begin * n];
+  for (i64 at = mine.begin; at < mine.end; at += MOST)
+    DataCopyPad(to[at], zero,
+                {1, static_cast<uint32_t>(least(MOST, mine.end - at) * sizeof(T)), 0, 0, 0});
+  PipeBarrier<PIPE_ALL>();
+  pipe.Reset();
+}
+
+/// o[T, H, Dv] of requests over a paged cache. q [T, H, D], k [slots, Hk, D], v [slots, Hk, Dv];
+/// see PagedSource. Rows of no request are zero.
+template <class T>
+__aicore__ inline void pagedAttention(TPipe& pipe, Team team, const PagedSource& source,
+                                      const AttnSizes& sizes, const AttnTile& tile, GM_ADDR q,
+                                      GM_ADDR k, GM_ADDR v, GM_ADDR o, GM_ADDR workspace) {
+  // The lengths may be an earlier phase's result.
+  DataCacheCleanAndInvalid<int32_t, CacheLine::ENTIRE_DATA_CACHE, DcciDst::CACHELINE_OUT>(
+      global<int32_t>(workspace));
+  if ASCEND_IS_AIV {
+    clearRows<T>(pipe, team, o, most(least(source.cu[source.count], source.tokens), 0),
+                 source.tokens, static_cast<i64>(sizes.kvHeads) * sizes.group * sizes.dv);
+  }
+  AttnNoMask none;
+  attend<T>(pipe, team, source, sizes, tile, q, k, v, o, source.oRow, source.oHead, workspace, none);
+}
+}  // namespace xc

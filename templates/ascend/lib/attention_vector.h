@@ -1,0 +1,404 @@
+// Attention, the vector cores' side: online softmax of the scores, sums of the products, results.
+#pragma once
+#include "attention_cube.h"
+#include "attention_source.h"
+
+namespace xc {
+
+constexpr float ATTN_LOWEST = -3.4028234e38f;
+constexpr int32_t ATTN_ROWS = 32;  // rows of a chunk, at most
+
+/// Rows of results to their places in o.
+template <class T, class Source>
+class AttnStore {
+ public:
+  __aicore__ inline AttnStore(const AttnDeal<Source>& deal, GM_ADDR o, i64 row, i64 head)
+      : source_(deal.source), sizes_(deal.sizes), o_(global<T>(o)), row_(row), head_(head) {}
+
+  /// Task's rows [row, row + n) from a tile whose rows are `pitch` elements apart.
+  __aicore__ inline void put(const LocalTensor<T>& tile, const AttnTask& t, int32_t row, int32_t n,
+                             int32_t pitch) const {
+    const int32_t group = sizes_.group;
+    for (int32_t at = 0; at < n;) {
+      const int32_t h = (row + at) / t.m, in = (row + at) % t.m;
+      const i64 query = (t.first + in) / group;
+      const int32_t g = static_cast<int32_t>((t.first + in) % group);
+      int32_t left = n - at < t.m - in ? n - at : t.m - in;
+      const i64 to = source_.o(t.request, query, static_cast<i64>(t.head + h) * group + g);
+      if (group == 1) {
+        rows(to, tile[at * pitch], left, row_, pitch);
+      } else if (g == 0 && left >= group) {
+        left = left / group * group;
+        spread(to, tile[at * pitch], left / group, pitch);
+      } else {
+        left = left < group - g ? left : group - g;
+        rows(to, tile[at * pitch], left, head_, pitch);
+      }
+      at += left;
+    }
+  }
+
+ private:
+  /// All heads of the group, of several queries.
+  __aicore__ inline void spread(i64 to, const LocalTensor<T>& tile, int32_t queries,
+                                int32_t pitch) const {
+    const int32_t group = sizes_.group;
+    if (head_ == sizes_.dv && pitch == sizes_.dv) {
+      const i64 width = static_cast<i64>(group) * pitch;
+      copy(to, tile, queries, width, 0, row_ - width);
+    } else if (queries < group) {
+      for (int32_t i = 0; i < queries; ++i)
+        rows(to + i * row_, tile[i * group * pitch], group, head_, pitch);
+    } else {
+      for (int32_t g = 0; g < group; ++g)
+        rows(to + g * head_, tile[g * pitch], queries, row_, pitch * group);
+    }
+  }
+  __aicore__ inline void rows(i64 to, const LocalTensor<T>& tile, int32_t n, i64 step,
+                              int32_t pitch) const {
+    copy(to, tile, n, sizes_.dv, pitch - alignUp(sizes_.dv, 32 / sizeof(T)), step - sizes_.dv);
+  }
+  __aicore__ inline void copy(i64 to, const LocalTensor<T>& tile, int32_t n, i64 width, i64 fromGap,
+                              i64 toGap) const {
+    constexpr i64 size = sizeof(T);
+    DataCopyPad(o_[to], tile,
+                {static_cast<uint16_t>(n), static_cast<uint32_t>(width * size),
+                 static_cast<uint32_t>(fromGap * size / 32),
+                 static_cast<uint32_t>(n > 1 ? toGap * size : 0), 0});
+  }
+
+  const Source& source_;
+  const AttnSizes& sizes_;
+  GlobalTensor<T> o_;
+  i64 row_, head_;
+};
+
+/// Chunks of rows of a task are dealt to the two vector cores in turns. A core's rows lie one
+/// after the other in its state: maxima, sums of probabilities, sums of products.
+template <class T, class Source, class Mask>
+class AttnVector {
+ public:
+  static constexpr int32_t K0 = 32 / sizeof(T);
+  using Walk = AttnWalk<Source>;
+
+  // The tasks of which this core did a part: its first, its last.
+  bool cut[2] = {false, false};
+  AttnTask parts[2];
+
+  __aicore__ inline AttnVector(TPipe& pipe, const AttnDeal<Source>& deal, const AttnSpace<T>& space,
+                               const AttnStore<T, Source>& store, const Mask& mask)
+      : pipe_(pipe),
+        tile_(deal.tile),
+        sizes_(deal.sizes),
+        space_(space),
+        store_(store),
+        mask_(mask),
+        me_(static_cast<int32_t>(GetSubBlockIdx())) {}
+
+  __aicore__ inline void run(const Walk& begin, i64 core) {
+    init();
+    core_ = core;
+    Walk now = begin, before = begin;
+    bool pending = false;
+    for (;;) {
+      if (now.live) softmax(now);
+      if (pending) accumulate(before);
+      if (!now.live) break;
+      before = now;
+      pending = true;
+      now.next();
+    }
+  }
+
+ private:
+  __aicore__ inline void init() {
+    dv0_ = (sizes_.dv + K0 - 1) / K0 * K0;
+    most_ = tile_.rows / 2;
+    widest_ = tile_.keys > tile_.headKeys ? tile_.keys : tile_.headKeys;
+    const int32_t out = tile_.chunk + widest_;
+    pipe_.InitBuffer(in_, 2, tile_.chunk * 4);
+    pipe_.InitBuffer(out_, 2, out * sizeof(T));
+    pipe_.InitBuffer(acc_, most_ * dv0_ * 4);
+    pipe_.InitBuffer(work_, ATTN_ROWS * 64 * 4);
+    pipe_.InitBuffer(state_, (6 * most_ + 2 * ATTN_ROWS + most_ * 8 + widest_) * 4);
+    acc = acc_.template Get<float>();
+    work = work_.template Get<float>();
+    LocalTensor<float> s = state_.template Get<float>();
+    Duplicate(s, 0.0f, 6 * most_ + 2 * ATTN_ROWS + most_ * 8);
+    Duplicate(work, 0.0f, ATTN_ROWS * 64);
+    for (int32_t i = 0; i < 2; ++i) {
+      maxima[i] = s[2 * i * most_];
+      sums[i] = s[(2 * i + 1) * most_];
+      factors[i] = s[(4 + i) * most_];
+    }
+    top = s[6 * most_];
+    limits = top[ATTN_ROWS];
+    spread = limits[ATTN_ROWS];
+    columns = spread[most_ * 8];
+    CreateVecIndex(columns.template ReinterpretCast<int32_t>(), 0, static_cast<uint32_t>(widest_));
+    Cast(columns, columns.template ReinterpretCast<int32_t>(), RoundMode::CAST_NONE,
+         static_cast<uint32_t>(widest_));
+    for (int32_t i = 0; i < 2; ++i) {  // a row too many may be copied
+      LocalTensor<T> p = out_.template AllocTensor<T>();
+      Duplicate(p, static_cast<T>(0.0f), out);
+      out_.EnQue(p);
+    }
+    for (int32_t i = 0; i < 2; ++i) {
+      LocalTensor<T> p = out_.template DeQue<T>();
+      out_.FreeTensor(p);
+    }
+  }
+
+  __aicore__ inline static int32_t up(int32_t n, int32_t to) { return (n + to - 1) / to * to; }
+  __aicore__ inline static int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+  /// Rows of a chunk.
+  __aicore__ inline int32_t chunkOf(const AttnTask& t) const {
+    return smaller(smaller(ATTN_ROWS, tile_.chunk / t.block / 8 * 8), up((t.rows + 1) / 2, 8));
+  }
+
+  __aicore__ inline void softmax(const Walk& w) {
+    CrossCoreWaitFlag(ATTN_SCORES);
+    const int32_t step = chunkOf(w.task);
+    int32_t local = 0;
+    for (int32_t row = me_ * step; row < w.task.rows; row += 2 * step, local += step)
+      chunk(w, row, smaller(step, w.task.rows - row), local, step);
+    CrossCoreSetFlag<2, PIPE_MTE3>(ATTN_PROBS);
+  }
+
+  __aicore__ inline void chunk(const Walk& w, int32_t row, int32_t n, int32_t local, int32_t step) {
+    const AttnTask& t = w.task;
+    const int32_t now = static_cast<int32_t>(w.number & 1), group = sizes_.group;
+    const LocalTensor<float> max = maxima[now][local], sum = sums[now][local];
+    const LocalTensor<float> maxBefore = maxima[now ^ 1][local], sumBefore = sums[now ^ 1][local];
+    const LocalTensor<float> factor = factors[now][local];
+    int32_t a = row % t.m, b = (row + n - 1) % t.m;
+    if (row / t.m != (row + n - 1) / t.m) a = 0, b = t.m - 1;
+    const i64 least_ = t.limit((t.first + a) / group) - w.key;
+    const int32_t cols = static_cast<int32_t>(least(t.limit((t.first + b) / group) - w.key, w.count));
+    if (cols <= 0) {  // nothing is seen
+      if (w.first) {
+        Duplicate(max, ATTN_LOWEST, n);
+        Duplicate(sum, 0.0f, n);
+      } else {
+        Adds(max, maxBefore, 0.0f, n);
+        Adds(sum, sumBefore, 0.0f, n);
+        Duplicate(factor, 1.0f, n);
+      }
+      if (w.count > 0) store(w, row, n, step, out_.template AllocTensor<T>(), 0);
+      return;
+    }
+    const int32_t wide = up(cols, 64), pitch = wide / 8;
+    LocalTensor<float> s = in_.template AllocTensor<float>();
+    DataCopy(s, space_.scores[now][static_cast<i64>(row) * t.block],
+             DataCopyParams(static_cast<uint16_t>(n), static_cast<uint16_t>(pitch),
+                            static_cast<uint16_t>((t.block - wide) / 8), 0));
+    in_.EnQue(s);
+    s = in_.template DeQue<float>();
+    if (cols < wide) {
+      const uint64_t tail[2] = {~0ull << (cols % 64), 0};
+      Duplicate(s[wide - 64], sizes_.scale < 0 ? INFINITE : -INFINITE, tail,
+                static_cast<uint8_t>(n), 1, static_cast<uint8_t>(pitch));
+    }
+    Muls(s, s, sizes_.scale, n * wide);
+    mask_.apply(s, w, row, n, cols, pitch);
+    if (least_ < cols) hide(s, w, row, n, most(least_, 0) / 64, wide / 64, pitch);
+    reduce<true>(s, n, wide, pitch);
+    if (w.first) {
+      Maxs(max, top, ATTN_LOWEST, n);
+    } else {
+      Max(max, maxBefore, top, n);
+      Sub(factor, maxBefore, max, n);
+      Exp(factor, factor, n);
+    }
+    Brcb(spread, max, static_cast<uint8_t>((n + 7) / 8), {1, 8});
+    for (int32_t c = 0; c < wide; c += 64)
+      Sub(s[c], s[c], spread, 64, static_cast<uint8_t>(n),
+          {1, 1, 0, static_cast<uint8_t>(pitch), static_cast<uint8_t>(pitch), 1});
+    Exp(s, s, n * wide);
+    LocalTensor<T> p = out_.template AllocTensor<T>();
+    for (int32_t c = 0; c < wide; c += 64) {
+      const UnaryRepeatParams u(static_cast<uint16_t>(step + 1), 1, 1, static_cast<uint8_t>(pitch));
+      if constexpr (sizeof(T) == 2)
+        Cast(p[c * (step + 1)], s[c], RoundMode::CAST_RINT, 64, static_cast<uint8_t>(n), u);
+      else
+        Adds(p[c * (step + 1)], s[c], 0.0f, 64, static_cast<uint8_t>(n), u);
+    }
+    store(w, row, n, step, p, wide);
+    reduce<false>(s, n, wide, pitch);
+    in_.FreeTensor(s);
+    if (w.first) {
+      Adds(sum, top, 0.0f, n);
+    } else {
+      Mul(sum, sumBefore, factor, n);
+      Add(sum, sum, top, n);
+    }
+  }
+
+  /// Columns a row does not see become -inf. Blocks of 64 columns [from, to).
+  __aicore__ inline void hide(const LocalTensor<float>& s, const Walk& w, int32_t row, int32_t n,
+                              i64 from, int32_t to, int32_t pitch) {
+    const AttnTask& t = w.task;
+    order<HardEvent::V_S>(pipe_);
+    for (int32_t i = 0; i < n; ++i) {
+      const i64 query = (t.first + (row + i) % t.m) / sizes_.group;
+      const i64 seen = least(most(t.limit(query) - w.key, 0), t.block);
+      limits.SetValue(static_cast<uint32_t>(i), static_cast<float>(seen) - 0.5f);
+    }
+    order<HardEvent::S_V>(pipe_);
+    Brcb(spread, limits, static_cast<uint8_t>((n + 7) / 8), {1, 8});
+    for (int32_t c = static_cast<int32_t>(from); c < to; ++c) {  // +-inf as limit - column is
+      Sub(work, spread, columns[c * 64], 64, static_cast<uint8_t>(n), {1, 0, 1, 8, 1, 0});
+      Muls(work, work, INFINITE, n * 64);
+      Min(s[c * 64], s[c * 64], work, 64, static_cast<uint8_t>(n),
+          {1, 1, 1, static_cast<uint8_t>(pitch), static_cast<uint8_t>(pitch), 8});
+    }
+  }
+
+  /// Maximum or sum of each row, to `top`.
+  template <bool MAX>
+  __aicore__ inline void reduce(const LocalTensor<float>& s, int32_t n, int32_t wide,
+                                int32_t pitch) {
+    const int32_t step = wide == 64 ? 1 : 8;
+    if (wide > 64 && wide < 512) Duplicate(work, MAX ? -INFINITE : 0.0f, n * 64);
+    for (int32_t c = 0; c < wide / 64; ++c) blocks<MAX>(work[c * 8], s[c * 64], n, step, pitch);
+    if (wide > 64) blocks<MAX>(work, work, n, 1, 8);
+    blocks<MAX>(top, work, (n + 7) / 8, 1, 8);
+  }
+  template <bool MAX>
+  __aicore__ inline static void blocks(const LocalTensor<float>& to, const LocalTensor<float>& from,
+                                       int32_t repeats, int32_t toStep, int32_t fromStep) {
+    if constexpr (MAX)
+      BlockReduceMax(to, from, repeats, 64, toStep, 1, fromStep);
+    else
+      BlockReduceSum(to, from, repeats, 64, toStep, 1, fromStep);
+  }
+
+  /// P of the chunk, whose first `wide` columns are there already, to the workspace as NZ.
+  __aicore__ inline void store(const Walk& w, int32_t row, int32_t n, int32_t step,
+                               LocalTensor<T> p, int32_t wide) {
+    const AttnTask& t = w.task;
+    const int32_t all = up(w.count, 64), high = t.high();
+    if (wide < all) Duplicate(p[wide * (step + 1)], static_cast<T>(0.0f), (all - wide) * (step + 1));
+    const int32_t copied = n + (t.m == 1 && row + n == t.rows ? 1 : 0);
+    out_.EnQue(p);
+    p = out_.template DeQue<T>();
+    DataCopy(space_.probs[w.number & 1][row * K0], p,
+             DataCopyParams(static_cast<uint16_t>(all / K0), static_cast<uint16_t>(copied),
+                            static_cast<uint16_t>(step + 1 - copied),
+                            static_cast<uint16_t>(high - copied)));
+    out_.FreeTensor(p);
+  }
+
+  /// Rows of `from`, each times its own factor: `spread` holds 8 copies of each.
+  __aicore__ inline void scaleRows(const LocalTensor<float>& to, const LocalTensor<float>& from,
+                                   int32_t n) {
+    const uint8_t pitch = static_cast<uint8_t>(dv0_ / 8);
+    for (int32_t c = 0; c < dv0_; c += 64)
+      Mul(to[c], from[c], spread, static_cast<uint64_t>(smaller(64, dv0_ - c)),
+          static_cast<uint8_t>(n), {1, 1, 0, pitch, pitch, 1});
+  }
+
+  __aicore__ inline void accumulate(const Walk& w) {
+    const AttnTask& t = w.task;
+    const int32_t step = chunkOf(t), now = static_cast<int32_t>(w.number & 1);
+    const int32_t fit = tile_.chunk / dv0_ / 8 * 8, each = fit < step ? fit : fit / step * step;
+    CrossCoreWaitFlag(ATTN_OUTS);
+    const int32_t own = ownRows(t, step);
+    for (int32_t local = 0, n = 0; local < own; local += n) {
+      const int32_t in = local % step, row = (local / step * 2 + me_) * step + in;
+      n = smaller(each, fit < step ? smaller(step - in, own - local) : own - local);
+      const LocalTensor<float> to = acc[local * dv0_];
+      if (w.count == 0) {
+        Duplicate(to, 0.0f, n * dv0_);
+        continue;
+      }
+      LocalTensor<float> o = in_.template AllocTensor<float>();
+      const int32_t runs = fit < step ? 1 : (n + step - 1) / step, run = runs == 1 ? n : step;
+      DataCopy(o, space_.outs[now][static_cast<i64>(row) * dv0_],
+               DataCopyParams(static_cast<uint16_t>(runs), static_cast<uint16_t>(run * dv0_ / 8),
+                              static_cast<uint16_t>(step * dv0_ / 8), 0));
+      in_.EnQue(o);
+      o = in_.template DeQue<float>();
+      if (w.first) {
+        Adds(to, o, 0.0f, n * dv0_);
+      } else {
+        Brcb(spread, factors[now][local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
+        scaleRows(to, to, n);
+        Add(to, to, o, n * dv0_);
+      }
+      in_.FreeTensor(o);
+    }
+    if (!w.last) return;
+    if (t.complete())
+      finish(w, own, step);
+    else
+      leave(w, own, step);
+  }
+  __aicore__ inline int32_t ownRows(const AttnTask& t, int32_t step) const {
+    int32_t n = 0;
+    for (int32_t row = me_ * step; row < t.rows; row += 2 * step) n += smaller(step, t.rows - row);
+    return n;
+  }
+
+  /// Divides by the sums of probabilities; a row that saw no key is zero.
+  __aicore__ inline void finish(const Walk& w, int32_t own, int32_t step) {
+    const int32_t now = static_cast<int32_t>(w.number & 1);
+    const int32_t fit = smaller(step, tile_.chunk / dv0_ / 8 * 8);
+    if (own == 0) return;
+    const LocalTensor<float> sum = sums[now], one = factors[now];
+    Maxs(sum, sum, 1e-30f, own);
+    Duplicate(one, 1.0f, own);
+    Div(sum, one, sum, own);
+    for (int32_t local = 0, n = 0; local < own; local += n) {
+      const int32_t in = local % step, row = (local / step * 2 + me_) * step + in;
+      n = smaller(smaller(fit, step - in), own - local);
+      const LocalTensor<float> from = acc[local * dv0_];
+      Brcb(spread, sum[local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
+      LocalTensor<T> o = out_.template AllocTensor<T>();
+      if constexpr (sizeof(T) == 2) {
+        scaleRows(from, from, n);
+        Cast(o, from, RoundMode::CAST_RINT, static_cast<uint32_t>(n * dv0_));
+      } else {
+        scaleRows(o, from, n);
+      }
+      out_.EnQue(o);
+      o = out_.template DeQue<T>();
+      store_.put(o, w.task, row, n, dv0_);
+      out_.FreeTensor(o);
+    }
+  }
+
+  /// What a core found about its part of a task.
+  __aicore__ inline void leave(const Walk& w, int32_t own, int32_t step) {
+    const int32_t now = static_cast<int32_t>(w.number & 1);
+    const GlobalTensor<float> to = space_.partial(core_, w.task.begin > 0 ? 0 : 1);
+    order<HardEvent::V_MTE3>(pipe_);
+    for (int32_t local = 0; local < own; local += step) {
+      const int32_t row = (local / step * 2 + me_) * step, n = smaller(step, own - local);
+      const DataCopyExtParams few(1, static_cast<uint32_t>(n * 4), 0, 0, 0);
+      DataCopy(to[row * dv0_], acc[local * dv0_], static_cast<uint32_t>(n * dv0_));
+      DataCopyPad(to[space_.maxima() + row], maxima[now][local], few);
+      DataCopyPad(to[space_.sums() + row], sums[now][local], few);
+    }
+    order<HardEvent::MTE3_V>(pipe_);
+    const int32_t slot = w.task.begin > 0 ? 0 : 1;
+    cut[slot] = true;
+    parts[slot] = w.task;
+  }
+
+  static constexpr float INFINITE = __builtin_inff();
+
+  TPipe& pipe_;
+  const AttnTile& tile_;
+  const AttnSizes& sizes_;
+  const AttnSpace<T>& space_;
+  const AttnStore<T, Source>& store_;
+  const Mask& mask_;
+  TQue<TPosition::VECIN, 1> in_;
+  TQue<TPosition::VECOUT, 1> out_;
+  TBuf<TPosition::VECCALC> acc_, work_, state_;
+  LocalTensor<float> acc, work, maxima[2], sums[2], factors[2], top, limits, spread, columns;
+  int32_t me_, dv0_, most_, widest_;
+  i64 core_;
+};
+}  // namespace xc

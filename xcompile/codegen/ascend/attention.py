@@ -1,0 +1,109 @@
+"""Tile sizes and workspace of attention, dense and paged."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+SUMS = 16 * 1024  # floats of half of L0C: ATTN_SUMS
+BAND = 128  # rows that the cube core multiplies at once: ATTN_BAND
+RUN = 1024  # bytes of several heads' keys that follow each other, at best
+L1 = 512 * 1024 - 256
+SCORES = 8 * 1024  # that a vector core takes at once, with 16-bit operands
+ACCUMULATORS = 32 * 1024  # floats that two vector cores keep
+MERGED_ROWS = 32  # rows that a transfer may read too many
+
+
+@dataclass(frozen=True)
+class Tile:
+    """AttnTile of attention_deal.h, field for field."""
+
+    rows: int
+    keys: int
+    piece: int
+    heads: int
+    head_rows: int
+    head_keys: int
+    head_piece: int
+    q: int
+    k: int
+    v: int
+    p: int
+    chunk: int
+    scores: int
+    probs: int
+    outs: int
+    head_cost: int
+    one_cost: int
+    row_cost: int
+
+    def c(self, name: str) -> str:
+        return f"AttnTile {name}{{{', '.join(map(str, astuple(self)))}}}"
+
+
+def up(n: int, to: int) -> int:
+    return -(-n // to) * to
+
+
+def choose(
+    d: int, dv: int, group: int, kv_heads: int, size: int, *, adjacent: bool, masked: bool = False
+) -> Tile:
+    """Sizes for heads of d and dv elements of `size` bytes; `adjacent`: kv heads of a row of the
+    cache follow each other. Raises ValueError if nothing fits."""
+    k0 = 32 // size
+    d0, dv0, dv16 = up(d, k0), up(dv, k0), up(dv, 16)
+    chunk = max(SCORES * 2 // size, 8 * dv0)
+    for rows in (256, 128, 64):
+        if rows * dv16 > ACCUMULATORS or (masked and rows > 128):
+            continue
+        for piece in (256 // size, 128 // size, 64 // size, 16):
+            q = rows * d0 + 16 * k0
+            p = BAND * max(piece, 64) + 16 * k0
+            rest = L1 // size // 2 - q - p
+            if rest < piece * (d0 + dv16):
+                continue
+            k = rest * d0 // (d0 + dv16) // 128 * 128
+            v = (rest - k) // 128 * 128
+            if k < piece * d0 or v < piece * dv16:
+                continue
+            keys = 1024 // size
+            several = _several(d, dv, group, kv_heads, size, rows, k, v, p) if adjacent else None
+            heads, head_rows, head_keys, head_piece = several or (1, 0, 0, 0)
+            both = heads * head_rows
+            return Tile(
+                rows=rows, keys=keys, piece=piece, heads=heads, head_rows=head_rows,
+                head_keys=head_keys, head_piece=head_piece, q=q, k=k, v=v, p=p, chunk=chunk,
+                scores=max(rows * keys, both * head_keys),
+                probs=max(rows * keys, up(both + 1, 16) * head_keys),
+                outs=(rows + MERGED_ROWS) * dv0,
+                head_cost=16 * heads * (d + dv) * size // 33,
+                one_cost=max(16 * (d + dv) * size // 33, 1),
+                row_cost=(d + dv) // (16 if size == 2 else 4) + 6,
+            )  # fmt: skip
+    raise ValueError(f"attention over heads of {d} and {dv} elements does not fit on chip")
+
+
+def _several(
+    d: int, dv: int, group: int, kv_heads: int, size: int, rows: int, k: int, v: int, p: int
+) -> tuple[int, int, int, int] | None:
+    """heads, rows of each, keys of a block and of a piece, for tasks of several kv heads."""
+    if d % 16 or dv % 16:
+        return None
+    head_rows, best = up(group, 16), None
+    for heads in range(2, kv_heads + 1):
+        keys = min(512, SUMS // (heads * head_rows) // 64 * 64)
+        piece = min(128, k // (heads * d) // 16 * 16, v // (heads * dv) // 16 * 16)
+        fits = keys >= 128 and piece >= 16 and heads * head_rows <= rows
+        fits = fits and heads * head_rows * dv <= 2 * SUMS and up(heads * head_rows + 1, 16) * keys <= p
+        if kv_heads % heads or not fits:
+            continue
+        best = (heads, head_rows, keys, piece)
+        if heads * d * size >= RUN:
+            break
+    return best
+
+
+def workspace_bytes(t: Tile, size: int, cores: int) -> int:
+    """What AttnSpace lays out."""
+    scores, outs, probs = up(t.scores * 4, 512), up(t.outs * 4, 512), up(t.probs * size, 512)
+    partial = outs + 2 * up(t.rows * 4, 512)
+    return cores * 2 * (scores + outs + probs + partial)
