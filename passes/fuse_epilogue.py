@@ -13,6 +13,7 @@ from xcompile.ops.leaf import IOTA
 from xcompile.ops.matmul import LINEAR
 from xcompile.passes.grouping import make_group
 from xcompile.rewrite import dce
+from xcompile.symbolic import same
 from xcompile.targets import Target
 
 GATE = 16  # columns of each of two interleaved weights in a panel
@@ -31,7 +32,7 @@ def run(graph: Graph, target: Target) -> Graph:
     groups: dict[Value, _Epilogue] = {}  # the group's newest result
     member: dict[Node, _Epilogue] = {}
     for n in graph.nodes:
-        if n.op is LINEAR and n.inputs[1] in graph.consts:
+        if n.op is LINEAR and n.inputs[1] in graph.consts and not same(n.out.shape[-1], 1):
             member[n] = groups[n.out] = _Epilogue([n])
         elif n.op.pointwise and n.inputs and len(n.outputs) == 1:
             ready = [

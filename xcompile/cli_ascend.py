@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -70,7 +71,7 @@ def configure(
             f"--target cpu: this artifact was compiled for {summary(exe).target}; compile the "
             "model with --target cpu"
         )
-    run.device, run.capture, run.trace = target == "cann", capture, trace
+    run.device, run.capture, run.trace = target == "cann", capture, _writable(trace)
     if run.device:
         if simulated:
             raise XCompileError(f"{simulated[0]} is of the simulator, not of --target cann")
@@ -83,6 +84,12 @@ def configure(
     if not checks:
         o = replace(o, checks="none")
     run.options = o if seed is None else replace(o, seed=seed)
+
+
+def _writable(trace: Path | None) -> Path | None:
+    if trace is not None and (trace.is_dir() or not os.access(trace.resolve().parent, os.W_OK)):
+        raise XCompileError(f"--trace: cannot write {trace}")
+    return trace
 
 
 def show_errors(e: SimulationError) -> None:
@@ -189,7 +196,7 @@ def simulate_example(exe: Executable, trace: Path | None) -> Mapping[str, Any]:
     """The cycle model's report of a step on the recorded example. Raises XCompileError."""
     run = exe.executor
     assert isinstance(run, AscendExecutor)
-    run.trace = trace
+    run.trace = _writable(trace)
     given = [t.clone() for t in examples(exe).inputs]
     try:
         specs = [(i.name, i.type) for i in run.program.inputs]

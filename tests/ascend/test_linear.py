@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 import xcompile
 from xcompile import sim
 from xcompile.frontend import torch_ops
+from xcompile.targets.ascend import CHIPS
 from xcompile.targets.ascend_pack import pack
-from xcompile.targets.ascend_tiling import Tile
+from xcompile.targets.ascend_tiling import Tile, candidates, problem
 
 LIB = Path(__file__).parents[2] / "templates" / "ascend" / "lib"
 TYPES = {"half": torch.float16, "bfloat16_t": torch.bfloat16, "float": torch.float32}
@@ -206,9 +208,28 @@ def test_plain(case: tuple[Any, ...]) -> None:
         plain(t, p, m, n, k, tile, blocks, pad, seed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("t", TYPES)
+def test_random_tiles_and_teams(t: str) -> None:
+    rng = random.Random(t)
+    chip, size = CHIPS["ascend910b1"], TYPES[t].itemsize
+    for case in range(60):
+        p = rng.choice(PANELS[t])
+        m, n, k = (int(2 ** rng.uniform(0, top)) for top in (8.5, 9.5, 10))
+        tile = rng.choice(candidates(chip, size, p, 2048))
+        if rng.random() < 0.5:  # shallower: more transfers
+            kb = 32 // size * rng.randint(1, 4)
+            tile = tile._replace(kb=kb, kc=kb * rng.randint(1, 3), slots=rng.randint(2, 4))
+            tile = tile._replace(ka=tile.kc * rng.randint(1, 3))
+        tile = tile._replace(band=rng.randint(1, 3))
+        if problem(chip, size, p, tile) is None:
+            torch.manual_seed(case)
+            plain(t, p, m, n, k, tile, rng.randint(1, 24), rng.choice((0, 1, 5)), rng.randint(0, 9))
+
+
 @pytest.mark.parametrize("t", TYPES)
 @pytest.mark.parametrize(
-    "m,n,k,blocks",
+    ("m", "n", "k", "blocks"),
     [(1, 200, 96, 3), (1, 70, 33, 1), (150, 330, 700, 5), (9, 1000, 64, 24), (0, 64, 64, 2)],
 )
 def test_residual(t: str, m: int, n: int, k: int, blocks: int) -> None:
@@ -264,6 +285,11 @@ def steps(dtype: torch.dtype, rows: int) -> dict[str, Step]:
     return {
         "linear": (F.linear, [r(rows, 70)], [weight(48, 70)]),
         "window": (lambda x, w: F.linear(x[:, 7:77], w), [r(rows, 90)], [weight(50, 70)]),
+        "pieces": (
+            lambda x, y, w: torch.cat([F.linear(x, w), y], 1),
+            [r(3, rows, 70), r(3, 2, 50)],
+            [weight(50, 70)],
+        ),
         "residual": (
             lambda x, y, w: F.linear(x, w) + y,
             [r(rows, 70), r(rows, 48)],

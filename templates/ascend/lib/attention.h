@@ -1,16 +1,9 @@
 // Scaled dot-product attention with a float online softmax, over a paged cache or dense operands.
 #pragma once
+#include "attention_mask.h"
 #include "attention_merge.h"
 
 namespace xc {
-
-/// Scores are not masked but by position.
-struct AttnNoMask {
-  template <class Walk>
-  __aicore__ inline void apply(const LocalTensor<float>&, const Walk&, int32_t, int32_t, int32_t,
-                               int32_t) const {}
-  __aicore__ inline void init(TPipe&, const AttnTile&, const AttnSizes&) {}
-};
 
 /// A mix phase. Each cube core and its two vector cores take a contiguous share of the tasks; the
 /// cube core multiplies, the vector cores do the softmax and sum up, two blocks of keys in flight.
@@ -20,7 +13,8 @@ struct AttnNoMask {
 template <class T, class Source, class Mask>
 __aicore__ inline void attend(TPipe& pipe, Team team, const Source& source, const AttnSizes& sizes,
                               const AttnTile& tile, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
-                              i64 oRow, i64 oHead, GM_ADDR workspace, Mask& mask) {
+                              i64 oRow, i64 oHead, GM_ADDR workspace,
+                              const AttnMaskShape& shape) {
   i64 cores = team.count, core = team.index;
   if ASCEND_IS_AIV {
     cores /= 2;
@@ -38,6 +32,7 @@ __aicore__ inline void attend(TPipe& pipe, Team team, const Source& source, cons
   }
   if ASCEND_IS_AIV {
     const AttnStore<T, Source> store(deal, o, oRow, oHead);
+    Mask mask(shape);
     AttnVector<T, Source, Mask> vector(pipe, deal, space, store, mask);
     if (walk.live) {
       mask.init(pipe, tile, sizes);
@@ -88,7 +83,18 @@ __aicore__ inline void pagedAttention(TPipe& pipe, Team team, const PagedSource&
     clearRows<T>(pipe, team, o, most(least(source.cu[source.count], source.tokens), 0),
                  source.tokens, static_cast<i64>(sizes.kvHeads) * sizes.group * sizes.dv);
   }
-  AttnNoMask none;
-  attend<T>(pipe, team, source, sizes, tile, q, k, v, o, source.oRow, source.oHead, workspace, none);
+  attend<T, PagedSource, AttnNoMask>(pipe, team, source, sizes, tile, q, k, v, o, source.oRow,
+                                     source.oHead, workspace, AttnMaskShape{});
+}
+
+/// o[B, H, Sq, Dv] of dense operands; see DenseSource. Mask: AttnNoMask, or AttnMask of its type.
+/// Rows that see no key are zero.
+template <class T, class Mask>
+__aicore__ inline void denseAttention(TPipe& pipe, Team team, const DenseSource& source,
+                                      const AttnSizes& sizes, const AttnTile& tile, GM_ADDR q,
+                                      GM_ADDR k, GM_ADDR v, GM_ADDR o, GM_ADDR workspace,
+                                      const AttnMaskShape& mask) {
+  attend<T, DenseSource, Mask>(pipe, team, source, sizes, tile, q, k, v, o, source.oRow,
+                               source.oHead, workspace, mask);
 }
 }  // namespace xc

@@ -74,16 +74,4 @@ struct DenseSource {
     return b * vBatch + head * vHead + row * vRow;
   }
 };
-
-enum class AttnMask { none, boolean, real, same };
-
-/// What is added to scores, or (boolean) which keys are seen: strides of [B, H, Sq, Sk], 0 where
-/// it is broadcast.
-struct AttnMaskSource {
-  GM_ADDR data;
-  i64 batch, head, row, key;
-  __aicore__ inline i64 at(i64 b, i64 query, i64 h) const {
-    return b * batch + h * head + query * row;
-  }
-};
 }  // namespace xc

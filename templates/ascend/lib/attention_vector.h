@@ -86,7 +86,7 @@ class AttnVector {
   AttnTask parts[2];
 
   __aicore__ inline AttnVector(TPipe& pipe, const AttnDeal<Source>& deal, const AttnSpace<T>& space,
-                               const AttnStore<T, Source>& store, const Mask& mask)
+                               const AttnStore<T, Source>& store, Mask& mask)
       : pipe_(pipe),
         tile_(deal.tile),
         sizes_(deal.sizes),
@@ -393,7 +393,7 @@ class AttnVector {
   const AttnSizes& sizes_;
   const AttnSpace<T>& space_;
   const AttnStore<T, Source>& store_;
-  const Mask& mask_;
+  Mask& mask_;
   TQue<TPosition::VECIN, 1> in_;
   TQue<TPosition::VECOUT, 1> out_;
   TBuf<TPosition::VECCALC> acc_, work_, state_;

@@ -63,26 +63,34 @@ class DirectSink {
   i64 n_, ldc_, step_;
 };
 
-/// y[i] = x[i] w[i]^T for i < count, rounded to T. A cube phase. x[i] is M x K at x + i * stepX,
-/// its rows lda elements apart, y[i] is M x N; the packed w[i] follow each other.
+/// Products that run together: x and y of the next begin so many elements on, its weights so many
+/// panels (0: they share them).
+struct Many {
+  i64 count, x, y, panels;
+};
+
+/// y[i] = x[i] w[i]^T, rounded to T. A cube phase. x[i] is M x K, its rows lda elements apart, y[i]
+/// is M x N. stream: L2 holds less than all weights of a step, so what is read once goes past it.
 template <class T, int32_t PANEL>
-__aicore__ inline void linears(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w, GM_ADDR y, i64 count,
-                               i64 m, i64 n, i64 k, i64 lda, i64 stepX, i64 ldc, i64 stepY,
-                               bool stream, const Tiling& tiling) {
-  const i64 panels = ceilDiv(n, PANEL);
+__aicore__ inline void linears(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w, GM_ADDR y,
+                               const Many& many, i64 m, i64 n, i64 k, i64 lda, i64 ldc, bool stream,
+                               const Tiling& tiling) {
+  using Source = LinearSource<T, PANEL>;
+  using Sink = DirectSink<T, PANEL>;
   Deal deal;
-  deal.init(tiling, count, m, panels, k, team.count);
+  deal.init(tiling, many.count, m, ceilDiv(n, PANEL), k, team.count);
   if (deal.tasks == 0) return;
-  LinearSource<T, PANEL> source(x, w, k, lda, stream && deal.once(), stepX, panels);
-  DirectSink<T, PANEL> sink(y, n, ldc, stepY);
-  Gemm<T, PANEL, LinearSource<T, PANEL>, DirectSink<T, PANEL>>(pipe, deal, source, sink).run(team);
+  const bool once = deal.once() && (many.count == 1 || many.panels > 0);
+  Source source(x, w, k, lda, stream && once, many.x, many.panels);
+  Sink sink(y, n, ldc, many.y);
+  Gemm<T, PANEL, Source, Sink>(pipe, deal, source, sink).run(team);
 }
 
 /// y = x w^T, rounded to T. A cube phase. x[M, K], y[M, N], their rows lda and ldc elements apart.
 template <class T, int32_t PANEL>
 __aicore__ inline void linear(TPipe& pipe, Team team, GM_ADDR x, GM_ADDR w, GM_ADDR y, i64 m, i64 n,
                               i64 k, i64 lda, i64 ldc, bool stream, const Tiling& tiling) {
-  linears<T, PANEL>(pipe, team, x, w, y, 1, m, n, k, lda, 0, ldc, 0, stream, tiling);
+  linears<T, PANEL>(pipe, team, x, w, y, {1, 0, 0, 0}, m, n, k, lda, ldc, stream, tiling);
 }
 
 constexpr int32_t SLOTS = 4;  // tiles of sums that a cube core may be ahead of its vector cores

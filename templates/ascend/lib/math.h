@@ -20,10 +20,27 @@ __aicore__ inline float nan() {
   return *reinterpret_cast<const float*>(&bits);
 }
 
+/// Where an instruction over n elements is better cut in two: the next one, which waits for the
+/// results of the first half, then runs behind the second instead of after it.
+__aicore__ inline int32_t half_of(int32_t n) {
+  constexpr int32_t kShort = 2048;
+  return n < kShort ? n : static_cast<int32_t>(alignUp(n / 2, 128));
+}
+#define XC_HALVES(FIRST, SECOND) \
+  const int32_t h = half_of(n);  \
+  FIRST;                         \
+  if (n > h) SECOND
+
 // -- fills and moves ------------------------------------------------------------------------------
 template <class T>
 __aicore__ inline void fill(const LocalTensor<T>& d, T value, int32_t n) {
-  Duplicate(d, value, n);
+  XC_HALVES(Duplicate(d, value, h), Duplicate(d[h], value, n - h));
+}
+template <class D, class A>
+__aicore__ inline void cast(const LocalTensor<D>& d, const LocalTensor<A>& a, RoundMode mode,
+                            int32_t n) {
+  XC_HALVES(Cast(d, a, mode, static_cast<uint32_t>(h)),
+            Cast(d[h], a[h], mode, static_cast<uint32_t>(n - h)));
 }
 /// Bytes [0, n), and what is left of the last block.
 __aicore__ inline void move(const Bits& d, const Bits& a, i64 n) {
@@ -42,24 +59,24 @@ __aicore__ inline void iota(const Ints& d, int32_t first, int32_t step, int32_t 
 template <class T>
 __aicore__ inline void add(const LocalTensor<T>& d, const LocalTensor<T>& a,
                            const LocalTensor<T>& b, int32_t n) {
-  Add(d, a, b, n);
+  XC_HALVES(Add(d, a, b, h), Add(d[h], a[h], b[h], n - h));
 }
 template <class T>
 __aicore__ inline void add(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  Adds(d, a, b, n);
+  XC_HALVES(Adds(d, a, b, h), Adds(d[h], a[h], b, n - h));
 }
 template <class T>
 __aicore__ inline void add(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  Adds(d, b, a, n);
+  XC_HALVES(Adds(d, b, a, h), Adds(d[h], b[h], a, n - h));
 }
 template <class T>
 __aicore__ inline void sub(const LocalTensor<T>& d, const LocalTensor<T>& a,
                            const LocalTensor<T>& b, int32_t n) {
-  Sub(d, a, b, n);
+  XC_HALVES(Sub(d, a, b, h), Sub(d[h], a[h], b[h], n - h));
 }
 template <class T>
 __aicore__ inline void sub(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  Adds(d, a, static_cast<T>(-b), n);
+  XC_HALVES(Adds(d, a, static_cast<T>(-b), h), Adds(d[h], a[h], static_cast<T>(-b), n - h));
 }
 template <class T>
 __aicore__ inline void sub(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
@@ -69,58 +86,60 @@ __aicore__ inline void sub(const LocalTensor<T>& d, T a, const LocalTensor<T>& b
 template <class T>
 __aicore__ inline void mul(const LocalTensor<T>& d, const LocalTensor<T>& a,
                            const LocalTensor<T>& b, int32_t n) {
-  Mul(d, a, b, n);
+  XC_HALVES(Mul(d, a, b, h), Mul(d[h], a[h], b[h], n - h));
 }
 template <class T>
 __aicore__ inline void mul(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  Muls(d, a, b, n);
+  XC_HALVES(Muls(d, a, b, h), Muls(d[h], a[h], b, n - h));
 }
 template <class T>
 __aicore__ inline void mul(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  Muls(d, b, a, n);
+  XC_HALVES(Muls(d, b, a, h), Muls(d[h], b[h], a, n - h));
 }
 __aicore__ inline void div(const Floats& d, const Floats& a, const Floats& b, int32_t n) {
-  Div(d, a, b, n);
+  XC_HALVES(Div(d, a, b, h), Div(d[h], a[h], b[h], n - h));
 }
 template <class T>
 __aicore__ inline void max(const LocalTensor<T>& d, const LocalTensor<T>& a,
                            const LocalTensor<T>& b, int32_t n) {
-  Max(d, a, b, n);
+  XC_HALVES(Max(d, a, b, h), Max(d[h], a[h], b[h], n - h));
 }
 template <class T>
 __aicore__ inline void max(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  Maxs(d, a, b, n);
+  XC_HALVES(Maxs(d, a, b, h), Maxs(d[h], a[h], b, n - h));
 }
 template <class T>
 __aicore__ inline void max(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  Maxs(d, b, a, n);
+  XC_HALVES(Maxs(d, b, a, h), Maxs(d[h], b[h], a, n - h));
 }
 template <class T>
 __aicore__ inline void min(const LocalTensor<T>& d, const LocalTensor<T>& a,
                            const LocalTensor<T>& b, int32_t n) {
-  Min(d, a, b, n);
+  XC_HALVES(Min(d, a, b, h), Min(d[h], a[h], b[h], n - h));
 }
 template <class T>
 __aicore__ inline void min(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  Mins(d, a, b, n);
+  XC_HALVES(Mins(d, a, b, h), Mins(d[h], a[h], b, n - h));
 }
 template <class T>
 __aicore__ inline void min(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  Mins(d, b, a, n);
+  XC_HALVES(Mins(d, b, a, h), Mins(d[h], b[h], a, n - h));
 }
 template <class T>
 __aicore__ inline void neg(const LocalTensor<T>& d, const LocalTensor<T>& a, int32_t n) {
-  Muls(d, a, static_cast<T>(-1), n);
+  XC_HALVES(Muls(d, a, static_cast<T>(-1), h), Muls(d[h], a[h], static_cast<T>(-1), n - h));
 }
 template <class T>
 __aicore__ inline void square(const LocalTensor<T>& d, const LocalTensor<T>& a, int32_t n) {
-  Mul(d, a, a, n);
+  XC_HALVES(Mul(d, a, a, h), Mul(d[h], a[h], a[h], n - h));
 }
 template <class T>
 __aicore__ inline void relu(const LocalTensor<T>& d, const LocalTensor<T>& a, int32_t n) {
-  Maxs(d, a, static_cast<T>(0), n);
+  XC_HALVES(Maxs(d, a, static_cast<T>(0), h), Maxs(d[h], a[h], static_cast<T>(0), n - h));
 }
-__aicore__ inline void abs(const Floats& d, const Floats& a, int32_t n) { Abs(d, a, n); }
+__aicore__ inline void abs(const Floats& d, const Floats& a, int32_t n) {
+  XC_HALVES(Abs(d, a, h), Abs(d[h], a[h], n - h));
+}
 __aicore__ inline void abs(const Ints& d, const Ints& a, const Ints& t, int32_t n) {
   Muls(t, a, int32_t(-1), n);
   Max(d, a, t, n);
@@ -134,9 +153,15 @@ __aicore__ inline void ceil(const Floats& d, const Floats& a, int32_t n) {
 }
 
 // -- functions ------------------------------------------------------------------------------------
-__aicore__ inline void exp(const Floats& d, const Floats& a, int32_t n) { Exp(d, a, n); }
-__aicore__ inline void log(const Floats& d, const Floats& a, int32_t n) { Ln(d, a, n); }
-__aicore__ inline void sqrt(const Floats& d, const Floats& a, int32_t n) { Sqrt(d, a, n); }
+__aicore__ inline void exp(const Floats& d, const Floats& a, int32_t n) {
+  XC_HALVES(Exp(d, a, h), Exp(d[h], a[h], n - h));
+}
+__aicore__ inline void log(const Floats& d, const Floats& a, int32_t n) {
+  XC_HALVES(Ln(d, a, h), Ln(d[h], a[h], n - h));
+}
+__aicore__ inline void sqrt(const Floats& d, const Floats& a, int32_t n) {
+  XC_HALVES(Sqrt(d, a, h), Sqrt(d[h], a[h], n - h));
+}
 __aicore__ inline void reciprocal(const Floats& d, const Floats& a, const Floats& one, int32_t n) {
   constant<DivOp, true>(d, a, one, n);
 }
@@ -257,4 +282,5 @@ __aicore__ inline void number(const Ints& d, const Bits& c, int32_t n) {
   Duplicate(d, int32_t(1), n);
   where(d.ReinterpretCast<float>(), c, d.ReinterpretCast<float>(), 0.0f, n);
 }
+#undef XC_HALVES
 }  // namespace xc::op

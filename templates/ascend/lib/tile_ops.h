@@ -75,6 +75,8 @@ class Sweep {
     down = pitch_ / kBlocks <= kMostStride &&
            strips * (rows_ + (strips > 1 ? kLatency : 0)) < rows_ * most(strips, kIssue);
     step = down ? pitch_ / kBlocks : 8;
+    // A single row in two parts: what waits for the first then runs behind the second.
+    rowRepeats_ = least(kMostRepeats, rows_ == 1 && strips >= 32 ? ceilDiv(strips, 2) : strips);
   }
   __aicore__ inline bool next() {
     if (down) {
@@ -95,14 +97,14 @@ class Sweep {
       if (row >= rows_) return false;
       const i64 whole = (width_ - col) / kLanes;
       mask = whole > 0 ? kLanes : width_ - col;
-      times = whole > 0 ? least(kMostRepeats, whole) : 1;
+      times = whole > 0 ? least(rowRepeats_, whole) : 1;
     }
     at = row * pitch_ + col;
     return true;
   }
 
  private:
-  i64 rows_, width_, pitch_;
+  i64 rows_, width_, pitch_, rowRepeats_;
 };
 
 /// One value a row [rows] -> a block of it a row [rows, 8], for `rowwise` and `spreadRows`. Reads

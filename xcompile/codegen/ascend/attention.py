@@ -1,8 +1,18 @@
-"""Tile sizes and workspace of attention, dense and paged."""
+"""Attention, dense and paged, as one mix phase: tile sizes, workspace, strides."""
 
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from xcompile.codegen.ascend.builder import STORAGE
+from xcompile.errors import UnsupportedError
+from xcompile.ir import Node, Value
+
+if TYPE_CHECKING:
+    from xcompile.codegen.ascend.builder import AscendBuilder, Phase
 
 SUMS = 16 * 1024  # floats of half of L0C: ATTN_SUMS
 BAND = 128  # rows that the cube core multiplies at once: ATTN_BAND
@@ -36,8 +46,8 @@ class Tile:
     one_cost: int
     row_cost: int
 
-    def c(self, name: str) -> str:
-        return f"AttnTile {name}{{{', '.join(map(str, astuple(self)))}}}"
+    def c(self) -> str:
+        return f"AttnTile{{{', '.join(map(str, astuple(self)))}}}"
 
 
 def up(n: int, to: int) -> int:
@@ -51,9 +61,9 @@ def choose(
     cache follow each other. Raises ValueError if nothing fits."""
     k0 = 32 // size
     d0, dv0, dv16 = up(d, k0), up(dv, k0), up(dv, 16)
-    chunk = max(SCORES * 2 // size, 8 * dv0)
+    chunk = max(SCORES * 2 // (4 if masked else size), 8 * dv0)
     for rows in (256, 128, 64):
-        if rows * dv16 > ACCUMULATORS or (masked and rows > 128):
+        if rows * dv16 > ACCUMULATORS:
             continue
         for piece in (256 // size, 128 // size, 64 // size, 16):
             q = rows * d0 + 16 * k0
@@ -107,3 +117,44 @@ def workspace_bytes(t: Tile, size: int, cores: int) -> int:
     scores, outs, probs = up(t.scores * 4, 512), up(t.outs * 4, 512), up(t.probs * size, 512)
     partial = outs + 2 * up(t.rows * 4, 512)
     return cores * 2 * (scores + outs + probs + partial)
+
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+MASKS = (torch.bool, torch.float32)
+
+
+def build(b: AscendBuilder, n: Node) -> Phase:
+    q, k, v = n.inputs[:3]
+    paged = n.op.name == "paged_attention"
+    mask = n.inputs[3] if not paged and len(n.inputs) > 3 else None
+    where = n.origin or "the graph"
+    if q.dtype not in FLOATS:
+        raise UnsupportedError(f"{n.op.name} of {q.type} ({where}): cast it to a float type first")
+    if mask is not None and mask.dtype not in (*MASKS, q.dtype):
+        raise UnsupportedError(f"attention with a mask {mask.type} ({where}): cast it to f32 first")
+    if mask is not None and mask.shape[3] != 1 and b.layouts[mask].strides[3] not in (0, 1):
+        raise UnsupportedError(f"attention with a mask whose last dim is not contiguous ({where})")
+    heads, kv_heads, d, dv = (int(x) for x in (q.shape[1], k.shape[1], q.shape[-1], v.shape[-1]))
+    size = q.dtype.itemsize
+    adjacent = all(_stride(b, x, 1) in (x.shape[-1], 0) for x in (k, v))
+    try:
+        tile = choose(d, dv, heads // kv_heads, kv_heads, size, adjacent=adjacent, masked=bool(mask))
+    except ValueError as e:
+        raise UnsupportedError(f"{e} ({where})") from None
+    scale = float(n.attrs["scale"]) or 1e-30  # scores times zero would not hide what is -inf
+    if mask is None:
+        mask_type = "AttnNoMask"
+    else:
+        mask_type = f"AttnMask<{STORAGE[mask.dtype]}>"
+    return b.generic(
+        n,
+        workspace=workspace_bytes(tile, size, b.target.chip.aic),
+        tile=tile.c(),
+        sizes=f"AttnSizes{{{kv_heads}, {heads // kv_heads}, {d}, {dv}, {scale!r}f}}",
+        mask_type=mask_type,
+    )
+
+
+def _stride(b: AscendBuilder, v: Value, dim: int) -> object:
+    """Of heads: 0 if there is one."""
+    return 0 if v.shape[dim] == 1 else b.layouts[v].strides[dim]

@@ -217,8 +217,9 @@ class Memory:
         out["rowIn"] = self.lay(rows, c)
         out["rowOut"] = self.lay([r.place for _, r in self.x.row_stores if r.place], c)
         base = sum(n * c.buffers(name) for name, n in out.items())
-        wide = [p for p in self.pool if p.domain == TILE and p.width > 1]
-        small = self.lay([*self.kept, *(p for p in self.pool if p not in wide)], c)
+        slots = [*self.pool, *self.kept]
+        wide = [p for p in slots if p.domain in (TILE, COLUMN) and p.width > 1]
+        small = self.lay([p for p in slots if p not in wide], c)
         size = self.lay(wide, c)
         gap = up(base + small, REGION) - base - small
         start = small + gap if base + small + gap + size <= ub else small

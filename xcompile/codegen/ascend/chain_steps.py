@@ -130,7 +130,7 @@ def conversion(src: str, dst: str) -> list[str]:
 
 def cast_text(src: str, dst: str, count: str) -> str:
     mode = CASTS[src, dst]
-    return f"Cast({{0}}, {{1}}, RoundMode::{mode}, static_cast<uint32_t>({count}));"
+    return f"op::cast({{0}}, {{1}}, RoundMode::{mode}, {count});"
 
 
 def names(regs: Sequence[Reg | str]) -> tuple[str, tuple[Reg, ...]]:

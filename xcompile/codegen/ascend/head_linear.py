@@ -25,11 +25,12 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     x_strides, y_strides = b.layouts[x].strides, b.layouts[n.out].strides
     text = render(
         b.target.template_path,
-        "head_linear.j2",
+        "linear.j2",
         ctype=STORAGE[x.dtype],
         panel=choice.panel,
         tiling=choice.c("rows_"),
-        heads=heads,
+        count=heads,
+        panels=-(-cols // choice.panel),
         M=c_expr(x.shape[0]),
         N=cols,
         K=k,

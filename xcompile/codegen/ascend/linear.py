@@ -8,15 +8,17 @@ from xcompile.codegen.ascend.builder import STORAGE
 from xcompile.codegen.render import render
 from xcompile.errors import UnsupportedError
 from xcompile.ir import Graph, Node
-from xcompile.layout import row_stride
+from xcompile.layout import collapse, row_stride
 from xcompile.ops.matmul import LINEAR
 from xcompile.plan import Packed, Source
-from xcompile.symbolic import Dim, c_expr, evaluate, product
+from xcompile.symbolic import Dim, c_expr, evaluate, product, same
+from xcompile.targets.ascend import CHIPS
 from xcompile.targets.ascend_tiling import MAX_SLOTS, Choice, Product, search
 
 if TYPE_CHECKING:
     from xcompile.codegen.ascend.builder import AscendBuilder, Phase
 
+CORES = max(c.aic for c in CHIPS.values())  # that any device has
 WIDEST = (1, 8192)  # rows that tiles are chosen for, unless the graph has other bounds
 
 
@@ -34,44 +36,58 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     gated = len(linears) == 2
     choice = tiles(b, rows, int(w.shape[0]), int(w.shape[1]), w.dtype.itemsize, gated)
     packed = Packed(f"nz{choice.panel}{'_gated' if gated else ''}", tuple(weights))
-    args: list[Source] = [x, packed]
-    prelude, ldc, includes = "", "0", ["gemm.h"]
+    context = {
+        "ctype": STORAGE[x.dtype],
+        "panel": choice.panel,
+        "tiling": choice.c("rows_"),
+        "N": c_expr(w.shape[0]),
+        "K": c_expr(w.shape[1]),
+        "lda": c_expr(lda),
+        "stream": stream(b),
+    }
+    folder = b.target.template_path
     if body is None:
-        args.append(n.out)
-        step = row_stride(n.out.shape, b.layouts[n.out].strides)
-        assert step is not None
-        ldc = c_expr(step)
-    else:
-        from xcompile.codegen.ascend.chain import chain_class
+        context |= _result(n, b.layouts[n.out].strides, lda)
+        text = render(folder, "linear.j2", **context)
+        return b.phase("linear", "cube", n, [x, packed, n.out], text, ["gemm.h"])
 
-        made = chain_class(
-            b, n, body, "@NAME@_epilogue", accs=[m.out for m in linears], max_cols=choice.columns
-        )
-        prelude = made.source
-        includes += made.includes
-        includes += made.includes
-        args += made.args
-        args.append(b.target.chip.aic * MAX_SLOTS * choice.sums * 4)
+    from xcompile.codegen.ascend.chain import chain_class
+
+    made = chain_class(
+        b, n, body, "@NAME@_epilogue", accs=[m.out for m in linears], max_cols=choice.columns
+    )
+    ring = CORES * MAX_SLOTS * choice.sums * 4
+    args: list[Source] = [x, packed, *made.args, ring]
     text = render(
-        b.target.template_path,
-        "linear.j2",
-        ctype=STORAGE[x.dtype],
-        panel=choice.panel,
-        tiling=choice.c("rows_"),
+        folder,
+        "linear_fused.j2",
         M=c_expr(rows),
-        N=c_expr(w.shape[0]),
-        K=c_expr(w.shape[1]),
-        lda=c_expr(lda),
-        ldc=ldc,
-        stream=stream(b),
-        fused=body is not None,
         gated=gated,
         sums=choice.sums,
         chain=[f"a{k}" for k in range(2, len(args) - 1)],
         ring=f"a{len(args) - 1}",
+        **context,
     )
-    unit = "cube" if body is None else "mix"
-    return b.phase("linear", unit, n, args, text, includes, prelude)
+    return b.phase("linear", "mix", n, args, text, ["gemm.h", *made.includes], made.source)
+
+
+def _result(n: Node, strides: tuple[Dim, ...], lda: Dim) -> dict[str, str | int]:
+    """How the rows of a result lie, which may be two dims that do not collapse."""
+    sizes, steps = collapse(n.out.shape[:-1], strides[:-1])
+    if len(sizes) > 2 or not (same(strides[-1], 1) or same(n.out.shape[-1], 1)):
+        raise UnsupportedError(
+            f"linear into {n.out.type} with strides {strides} (at {n.origin or 'the graph'})"
+        )
+    *count, rows = sizes or [1]
+    *step, ldc = steps or [n.out.shape[-1]]
+    return {
+        "count": c_expr(count[0]) if count else "1",
+        "x_step": c_expr(rows * lda) if count else "0",
+        "y_step": c_expr(step[0]) if count else "0",
+        "panels": "0",
+        "M": c_expr(rows),
+        "ldc": c_expr(ldc),
+    }
 
 
 def tiles(

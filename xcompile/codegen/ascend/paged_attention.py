@@ -1,0 +1,5 @@
+"""See attention.py."""
+
+from xcompile.codegen.ascend.attention import build
+
+__all__ = ["build"]
