@@ -297,7 +297,7 @@ class MoeCube {
     row_ = 0;
     ++items_;
     bFree_.wait(bIn_);
-    const GlobalTensor<T>& w = c.walk.blocks() == 1 ? once_ : again_;
+    const GlobalTensor<T>& w = c.walk.shared() ? again_ : once_;
     DataCopy(b1_[bIn_ * (MOE_B / sizeof(T))],
              w[(t.expert * panels_ + c.panel()) * panelSize_ + (c.k + c.at) * PANEL],
              static_cast<uint32_t>((c.length + K0 - 1) / K0 * K0 * PANEL));

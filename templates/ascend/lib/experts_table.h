@@ -179,43 +179,86 @@ class MoeSort {
   TBuf<TPosition::VECCALC> keys_, index_, list_, mask_, counts_;
 };
 
-/// A cube core's share of a product: from panel x block of rows `unit` of active expert `active`,
-/// which has `rows` rows from row `first` on, to before `lastUnit` of `last`. One line of `starts`.
+/// A cube core's share of a product. Experts that several blocks of rows share ("large" ones, see
+/// MoeTile) are dealt tile by tile, in turn, so that cores which read the same weights do it at the
+/// same time. The others fill up: panel by panel, from `unit` of active expert `active`, which has
+/// `rows` rows from row `first` on, to before `lastUnit` of `last`. One line of `starts`.
 struct MoeShare {
   i64 active = 0, unit = 0, first = 0, rows = 0, last = 0, lastUnit = 0;
+  i64 tiles = 0;  // of all large experts
 };
-/// `rows` are those of the active experts. Shares are equal by Tile::cost, and cut between any two
-/// panels.
+/// `rows` are those of the active experts. Shares are equal by Tile::cost.
 template <class Tile>
 __aicore__ inline MoeShare moeShare(const LocalTensor<int32_t>& rows, i64 active, i64 width,
                                     i64 depth, i64 cube, i64 cubes) {
+  MoeShare s;
   i64 sum = 0;
-  for (i64 a = 0; a < active; ++a) sum += Tile::cost(rows.GetValue(a), width, depth, MOE_KB_L2);
+  for (i64 a = 0; a < active; ++a) {
+    const i64 r = rows.GetValue(a);
+    sum += Tile::cost(r, width, depth, MOE_KB_L2);
+    if (Tile::large(r, width, depth)) s.tiles += Tile::tiles(r, width);
+  }
   // What weights cost besides other work: their full share of the memory's time if that is what
   // bounds the whole, as little as they take alone if it is not.
   const i64 size = Tile::size(width, depth) * active;
   const i64 kb = size == 0 ? MOE_KB_L2 : most(MOE_KB_L2, MOE_KB_HBM + MOE_KB_L2 - sum / size);
+  // What the large ones leave of each core's equal share.
+  i64 room[MOE_CORES];
+  for (i64 c = 0; c < cubes; ++c) room[c] = 0;
+  const i64 whole = s.tiles - s.tiles % cubes;
+  i64 small = 0, at = 0, each = 0;
   sum = 0;
-  for (i64 a = 0; a < active; ++a) sum += Tile::cost(rows.GetValue(a), width, depth, kb);
+  for (i64 a = 0; a < active; ++a) {
+    const i64 r = rows.GetValue(a), all = Tile::cost(r, width, depth, kb);
+    sum += all;
+    if (!Tile::large(r, width, depth)) {
+      small += all;
+      continue;
+    }
+    const i64 count = least(Tile::tiles(r, width), most(0, whole - at));
+    each = all / Tile::tiles(r, width);
+    i64 c = at % cubes;
+    for (i64 k = 0; k < cubes; ++k) {
+      room[c] -= each * (count / cubes + (k < count % cubes ? 1 : 0));
+      c = c + 1 == cubes ? 0 : c + 1;
+    }
+    at += Tile::tiles(r, width);
+  }
+  const i64 parts = (s.tiles - whole) * Tile::WIDE;  // of the last tiles
+  i64 before = 0, mine = 0, rest = 0;
+  for (i64 c = 0; c < cubes; ++c) {
+    room[c] += sum / cubes - each / Tile::WIDE * (parts / cubes + (c < parts % cubes ? 1 : 0));
+    room[c] = most(room[c], 0);
+    if (c < cube) before += room[c];
+    if (c == cube) mine = room[c];
+    rest += room[c];
+  }
   // All units that begin at cost `begin` or later, and before `end`.
-  const i64 begin = sum * cube / cubes, end = sum * (cube + 1) / cubes;
-  MoeShare s;
+  i64 begin = 0, end = 0;
+  if (rest > 0) {
+    begin = small / rest * before + small % rest * before / rest;
+    end = small / rest * (before + mine) + small % rest * (before + mine) / rest;
+  } else if (cube + 1 == cubes) {
+    end = small;
+  }
   bool found = false;
   i64 first = 0, done = 0;
   for (s.last = 0; s.last < active; ++s.last) {
-    const i64 r = rows.GetValue(s.last), all = Tile::cost(r, width, depth, kb);
-    const i64 units = Tile::units(r, width), each = all / units;
-    if (!found) {
-      s.unit = done >= begin ? 0 : ceilDiv(begin - done, each);
-      found = s.unit < units;
-      s.active = s.last;
-      s.first = first;
-      s.rows = r;
+    const i64 r = rows.GetValue(s.last);
+    if (!Tile::large(r, width, depth)) {
+      const i64 all = Tile::cost(r, width, depth, kb), units = Tile::units(r, width);
+      if (!found) {
+        s.unit = done >= begin ? 0 : ceilDiv(begin - done, all / units);
+        found = s.unit < units;
+        s.active = s.last;
+        s.first = first;
+        s.rows = r;
+      }
+      s.lastUnit = done >= end ? 0 : ceilDiv(end - done, all / units);
+      if (s.lastUnit < units) break;
+      s.lastUnit = 0;
+      done += all;
     }
-    s.lastUnit = done >= end ? 0 : ceilDiv(end - done, each);
-    if (s.lastUnit < units) break;
-    s.lastUnit = 0;
-    done += all;
     first += r;
   }
   if (!found) s.active = s.last;
@@ -259,13 +302,13 @@ __aicore__ inline i64 moeDeal(TPipe& pipe, Team team, const MoeSizes& s, const M
     const MoeShare share = team.index % 2 == 0
                                ? moeShare<Tile1>(rows, listed, s.inner, s.hidden, cube, cubes)
                                : moeShare<Tile2>(rows, listed, s.hidden, s.inner, cube, cubes);
-    const i64 values[] = {share.active, share.unit, share.first,
-                          share.rows,   share.last, share.lastUnit};
-    for (int32_t k = 0; k < 6; ++k) start.SetValue(k, static_cast<int32_t>(values[k]));
-    start.SetValue(6, share.active < listed ? ids.GetValue(share.active) : 0);
+    const i64 values[] = {share.active, share.unit,     share.first, share.rows,
+                          share.last,   share.lastUnit, share.tiles};
+    for (int32_t k = 0; k < 7; ++k) start.SetValue(k, static_cast<int32_t>(values[k]));
+    start.SetValue(7, share.active < listed ? ids.GetValue(share.active) : 0);
     order<HardEvent::S_MTE3>(pipe);
     DataCopyPad(global<int32_t>(space.starts)[(team.index % 2 * MOE_CORES + cube) * MOE_LINE],
-                start, {1, 28, 0, 0, 0});
+                start, {1, 32, 0, 0, 0});
   }
   if (team.index == 0 && active > 0) {
     order<HardEvent::V_MTE3>(pipe);

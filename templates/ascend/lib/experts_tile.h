@@ -6,6 +6,7 @@ namespace xc {
 
 constexpr int32_t MOE_A = 168 * 1024, MOE_B = 56 * 1024;  // bytes of a buffer of A, of B, in L1
 constexpr int32_t MOE_SLOTS = 3;                          // buffers of B in L1; A has two
+constexpr i64 MOE_HOT_KB = 6800;                          // L2 holds the weights of 24 such experts
 constexpr uint16_t MOE_FILLED = 2, MOE_EMPTIED = 3;       // flags between cube and vector cores
 
 /// A tile: rows [row, row + m) of an expert times `panels` panels of its weights. load: A is not in
@@ -45,6 +46,16 @@ struct MoeTile {
   __aicore__ inline static i64 units(i64 rows, i64 width) {
     return ceilDiv(rows, rowsOf(rows)) * panels(width);
   }
+  /// Is an expert worked on by several cores at a time? If its rows are of several blocks, and
+  /// neither can one core keep a block in L1 while the weights pass, nor do the weights of as many
+  /// experts as there are cores stay in L2.
+  __aicore__ inline static bool large(i64 rows, i64 width, i64 k) {
+    return rows > ROWS && !(fits(rowsOf(rows), k) && size(width, k) <= MOE_HOT_KB);
+  }
+  /// Blocks of rows times bands of WIDE panels.
+  __aicore__ inline static i64 tiles(i64 rows, i64 width) {
+    return ceilDiv(rows, rowsOf(rows)) * ceilDiv(panels(width), WIDE);
+  }
   /// KB of an expert's weights.
   __aicore__ inline static i64 size(i64 width, i64 k) {
     return panels(width) * PANEL * alignUp(k, K0) * static_cast<i64>(sizeof(T)) / 1024;
@@ -56,13 +67,13 @@ struct MoeTile {
     const i64 cube = m16 / 16 * (PANEL / 16) * (deep / K0) * (sizeof(T) == 4 ? 2 : 1);
     const i64 line = deep * static_cast<i64>(sizeof(T));
     i64 moved = PANEL * line / 1024 * (first + (blocks - 1) * MOE_KB_L2) / blocks;
-    if (!fits(m16, k)) moved += m16 * line / ((GATED ? 60 : 95) * WIDE);
+    if (!fits(m16, k) || large(rows, width, k)) moved += m16 * line / ((GATED ? 60 : 95) * WIDE);
     return blocks * panels(width) * (64 + most(cube, moved));
   }
 };
 
-/// A core's tiles, in order: of each expert, either block of rows by block of rows, where L1 holds
-/// them, or band of panels by band, each for all rows.
+/// A core's tiles, in order: first its turns of the large experts, band of panels by band, each for
+/// all blocks of rows; then its run of the others, block of rows by block of rows.
 template <class Tile>
 class MoeWalk {
  public:
@@ -73,78 +84,114 @@ class MoeWalk {
                               i64 depth) {
     table_ = global<int32_t>(space.table);
     rowsAt_ = space.rowsAt;
+    width_ = width;
     depth_ = depth;
     panels_ = Tile::panels(width);
-    open_ = false;
-    const i64 count = least(cubes.count, MOE_CORES);
-    live = cubes.index < count;
+    count_ = least(cubes.count, MOE_CORES);
+    live = cubes.index < count_;
     if (!live) return;
-    const GlobalTensor<int32_t> starts =
-        global<int32_t>(space.starts)[(product * MOE_CORES + cubes.index) * MOE_LINE];
-    active_ = starts.GetValue(0);
-    unit_ = starts.GetValue(1);
-    first_ = starts.GetValue(2);
-    rows_ = starts.GetValue(3);
-    last_ = starts.GetValue(4);
-    lastUnit_ = starts.GetValue(5);
-    task.expert = starts.GetValue(6);
-    if (active_ < last_ || unit_ < lastUnit_) open();
+    starts_ = global<int32_t>(space.starts)[(product * MOE_CORES + cubes.index) * MOE_LINE];
+    last_ = starts_.GetValue(4);
+    lastUnit_ = starts_.GetValue(5);
+    tiles_ = starts_.GetValue(6);
+    whole_ = tiles_ - tiles_ % count_;
+    turn_ = cubes.index;
+    active_ = -1;
+    first_ = rows_ = from_ = to_ = 0;
+    turns_ = tiles_ > 0;
+    if (!turns_) run();
     next();
   }
-  /// Blocks of rows of the tile's expert.
-  __aicore__ inline i64 blocks() const { return blocks_; }
   __aicore__ inline void next() {
+    if (turns_) {
+      if (nextTurn()) return;
+      turns_ = false;
+      run();
+    }
+    nextUnit();
+  }
+  /// Do other tiles use the same weights?
+  __aicore__ inline bool shared() const { return blocks_ > 1; }
+
+ private:
+  /// The next tile of large experts, of which the last ones are cut into single panels.
+  __aicore__ inline bool nextTurn() {
+    for (;; turn_ += count_) {
+      const bool part = turn_ >= whole_;
+      const i64 tile = part ? whole_ + (turn_ - whole_) / Tile::WIDE : turn_;
+      if (tile >= tiles_) return false;
+      while (tile >= to_) {
+        first_ += rows_;
+        rows_ = table_.GetValue(rowsAt_ + ++active_);
+        if (!Tile::large(rows_, width_, depth_)) continue;
+        open();
+        from_ = to_;
+        to_ += Tile::tiles(rows_, width_);
+        task.expert = table_.GetValue(active_);
+      }
+      const i64 band = (tile - from_) / blocks_;
+      place((tile - from_) % blocks_);
+      task.panel = band * Tile::WIDE + (part ? (turn_ - whole_) % Tile::WIDE : 0);
+      task.panels = static_cast<int32_t>(least(part ? 1 : Tile::WIDE, panels_ - task.panel));
+      task.load = true;
+      task.keep = false;
+      if (task.panels <= 0) continue;
+      turn_ += count_;
+      return true;
+    }
+  }
+  /// Begins the run of other experts.
+  __aicore__ inline void run() {
+    active_ = starts_.GetValue(0);
+    unit_ = starts_.GetValue(1);
+    first_ = starts_.GetValue(2);
+    rows_ = starts_.GetValue(3);
+    task.expert = starts_.GetValue(7);
+    open();
+  }
+  __aicore__ inline void nextUnit() {
     for (;;) {
       live = active_ < last_ || (active_ == last_ && unit_ < lastUnit_);
       if (!live) return;
-      if (!open_) {
-        task.expert = table_.GetValue(active_);
-        rows_ = table_.GetValue(rowsAt_ + active_);
-        open();
-      }
       if (unit_ < limit_) break;
       first_ += rows_;
-      ++active_;
       unit_ = 0;
-      open_ = false;
+      ++active_;
+      if (active_ > last_ || (active_ == last_ && lastUnit_ == 0)) continue;
+      rows_ = table_.GetValue(rowsAt_ + active_);
+      task.expert = table_.GetValue(active_);
+      open();
     }
-    const i64 wide = Tile::WIDE;
-    i64 block, left;
-    if (resident_) {
-      block = unit_ / panels_;
-      task.panel = unit_ % panels_;
-      left = panels_ - task.panel;
-    } else {
-      const i64 band = unit_ / (wide * blocks_), at = unit_ % (wide * blocks_);
-      const i64 width = least(wide, panels_ - band * wide);
-      block = at / width;
-      task.panel = band * wide + at % width;
-      left = width - at % width;
-    }
-    const i64 panels = least(least(left, wide), limit_ - unit_);
+    const i64 block = unit_ / panels_, left = panels_ - unit_ % panels_;
+    const i64 panels = least(least(left, Tile::WIDE), limit_ - unit_);
+    place(block);
+    task.panel = unit_ % panels_;
     task.panels = static_cast<int32_t>(panels);
-    task.row = first_ + block * m16_;
-    task.m = static_cast<int32_t>(least(m16_, rows_ - block * m16_));
-    task.m16 = static_cast<int32_t>(alignUp(task.m, 16));
     task.load = !resident_ || fresh_ || task.panel == 0;
     task.keep = resident_ && left > panels && unit_ + panels < limit_;
     fresh_ = false;
     unit_ += panels;
   }
-
- private:
+  /// The expert with rows_ rows; limit_ is where this core's part of it ends.
   __aicore__ inline void open() {
-    open_ = fresh_ = true;
-    m16_ = Tile::rowsOf(rows_);
+    m16_ = rows_ == 0 ? 16 : Tile::rowsOf(rows_);
     blocks_ = ceilDiv(rows_, m16_);
     resident_ = Tile::fits(m16_, depth_);
+    fresh_ = true;
     limit_ = active_ == last_ ? lastUnit_ : blocks_ * panels_;
+    if (!turns_ && Tile::large(rows_, width_, depth_)) limit_ = 0;
+  }
+  __aicore__ inline void place(i64 block) {
+    task.row = first_ + block * m16_;
+    task.m = static_cast<int32_t>(least(m16_, rows_ - block * m16_));
+    task.m16 = static_cast<int32_t>(alignUp(task.m, 16));
   }
 
-  GlobalTensor<int32_t> table_;
-  i64 rowsAt_, depth_, panels_;
+  GlobalTensor<int32_t> table_, starts_;
+  i64 rowsAt_, width_, depth_, panels_, count_;
   i64 active_, unit_, first_, last_, lastUnit_;  // place in the list, and its end
+  i64 tiles_, whole_, turn_, from_, to_;         // of the large experts; [from_, to_) of this one
   i64 rows_, m16_, blocks_, limit_;              // of the expert
-  bool open_, resident_, fresh_;
+  bool turns_, resident_, fresh_;
 };
 }  // namespace xc

@@ -20,32 +20,22 @@ __aicore__ inline float nan() {
   return *reinterpret_cast<const float*>(&bits);
 }
 
-/// Where an instruction over n elements is better cut in two: the next one, which waits for the
-/// results of the first half, then runs behind the second instead of after it.
-__aicore__ inline int32_t half_of(int32_t n) {
-  constexpr int32_t kShort = 2048;
-  return n < kShort ? n : static_cast<int32_t>(alignUp(n / 2, 128));
-}
-#define XC_HALVES(FIRST, SECOND) \
-  const int32_t h = half_of(n);  \
-  FIRST;                         \
-  if (n > h) SECOND
-
 // -- fills and moves ------------------------------------------------------------------------------
 template <class T>
 __aicore__ inline void fill(const LocalTensor<T>& d, T value, int32_t n) {
-  XC_HALVES(Duplicate(d, value, h), Duplicate(d[h], value, n - h));
-}
-template <class D, class A>
-__aicore__ inline void cast(const LocalTensor<D>& d, const LocalTensor<A>& a, RoundMode mode,
-                            int32_t n) {
-  XC_HALVES(Cast(d, a, mode, static_cast<uint32_t>(h)),
-            Cast(d[h], a[h], mode, static_cast<uint32_t>(n - h)));
+  Duplicate(d, value, n);
 }
 /// Bytes [0, n), and what is left of the last block.
 __aicore__ inline void move(const Bits& d, const Bits& a, i64 n) {
   DataCopy(d.ReinterpretCast<int16_t>(), a.ReinterpretCast<int16_t>(),
            static_cast<uint32_t>(alignUp(n, 32) / 2));
+}
+template <class D, class A>
+__aicore__ inline void cast(const LocalTensor<D>& d, const LocalTensor<A>& a, RoundMode mode,
+                            int32_t n) {
+  const int32_t h = firstPart(n);
+  Cast(d, a, mode, static_cast<uint32_t>(h));
+  if (n > h) Cast(d[h], a[h], mode, static_cast<uint32_t>(n - h));
 }
 /// first, first + step, ...
 __aicore__ inline void iota(const Ints& d, int32_t first, int32_t step, int32_t n) {
@@ -55,131 +45,93 @@ __aicore__ inline void iota(const Ints& d, int32_t first, int32_t step, int32_t 
   Adds(d, d, first, n);
 }
 
-// -- arithmetic of floats and integers ------------------------------------------------------------
-template <class T>
-__aicore__ inline void add(const LocalTensor<T>& d, const LocalTensor<T>& a,
-                           const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Add(d, a, b, h), Add(d[h], a[h], b[h], n - h));
-}
-template <class T>
-__aicore__ inline void add(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  XC_HALVES(Adds(d, a, b, h), Adds(d[h], a[h], b, n - h));
-}
-template <class T>
-__aicore__ inline void add(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Adds(d, b, a, h), Adds(d[h], b[h], a, n - h));
-}
+// -- arithmetic of floats and integers; a scalar may stand for an operand -------------------------
+#define XC_ARITHMETIC(NAME, OP, SCALAR)                                                           \
+  template <class T>                                                                              \
+  __aicore__ inline void NAME(const LocalTensor<T>& d, const LocalTensor<T>& a,                   \
+                              const LocalTensor<T>& b, int32_t n) {                               \
+    run<OP>(d, a, b, n);                                                                          \
+  }                                                                                               \
+  template <class T>                                                                              \
+  __aicore__ inline void NAME(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) { \
+    run<SCALAR>(d, a, b, n);                                                                      \
+  }                                                                                               \
+  template <class T>                                                                              \
+  __aicore__ inline void NAME(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) { \
+    run<SCALAR>(d, b, a, n);                                                                      \
+  }
+XC_ARITHMETIC(add, AddOp, AddsOp)
+XC_ARITHMETIC(mul, MulOp, MulsOp)
+XC_ARITHMETIC(max, MaxOp, MaxsOp)
+XC_ARITHMETIC(min, MinOp, MinsOp)
+#undef XC_ARITHMETIC
+
 template <class T>
 __aicore__ inline void sub(const LocalTensor<T>& d, const LocalTensor<T>& a,
                            const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Sub(d, a, b, h), Sub(d[h], a[h], b[h], n - h));
+  run<SubOp>(d, a, b, n);
 }
 template <class T>
 __aicore__ inline void sub(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  XC_HALVES(Adds(d, a, static_cast<T>(-b), h), Adds(d[h], a[h], static_cast<T>(-b), n - h));
+  run<AddsOp>(d, a, static_cast<T>(-b), n);
 }
 template <class T>
 __aicore__ inline void sub(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  Muls(d, b, static_cast<T>(-1), n);
-  Adds(d, d, a, n);
-}
-template <class T>
-__aicore__ inline void mul(const LocalTensor<T>& d, const LocalTensor<T>& a,
-                           const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Mul(d, a, b, h), Mul(d[h], a[h], b[h], n - h));
-}
-template <class T>
-__aicore__ inline void mul(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  XC_HALVES(Muls(d, a, b, h), Muls(d[h], a[h], b, n - h));
-}
-template <class T>
-__aicore__ inline void mul(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Muls(d, b, a, h), Muls(d[h], b[h], a, n - h));
+  run<MulsOp>(d, b, static_cast<T>(-1), n);
+  run<AddsOp>(d, d, a, n);
 }
 __aicore__ inline void div(const Floats& d, const Floats& a, const Floats& b, int32_t n) {
-  XC_HALVES(Div(d, a, b, h), Div(d[h], a[h], b[h], n - h));
-}
-template <class T>
-__aicore__ inline void max(const LocalTensor<T>& d, const LocalTensor<T>& a,
-                           const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Max(d, a, b, h), Max(d[h], a[h], b[h], n - h));
-}
-template <class T>
-__aicore__ inline void max(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  XC_HALVES(Maxs(d, a, b, h), Maxs(d[h], a[h], b, n - h));
-}
-template <class T>
-__aicore__ inline void max(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Maxs(d, b, a, h), Maxs(d[h], b[h], a, n - h));
-}
-template <class T>
-__aicore__ inline void min(const LocalTensor<T>& d, const LocalTensor<T>& a,
-                           const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Min(d, a, b, h), Min(d[h], a[h], b[h], n - h));
-}
-template <class T>
-__aicore__ inline void min(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
-  XC_HALVES(Mins(d, a, b, h), Mins(d[h], a[h], b, n - h));
-}
-template <class T>
-__aicore__ inline void min(const LocalTensor<T>& d, T a, const LocalTensor<T>& b, int32_t n) {
-  XC_HALVES(Mins(d, b, a, h), Mins(d[h], b[h], a, n - h));
+  run<DivOp>(d, a, b, n);
 }
 template <class T>
 __aicore__ inline void neg(const LocalTensor<T>& d, const LocalTensor<T>& a, int32_t n) {
-  XC_HALVES(Muls(d, a, static_cast<T>(-1), h), Muls(d[h], a[h], static_cast<T>(-1), n - h));
+  run<MulsOp>(d, a, static_cast<T>(-1), n);
 }
 template <class T>
 __aicore__ inline void square(const LocalTensor<T>& d, const LocalTensor<T>& a, int32_t n) {
-  XC_HALVES(Mul(d, a, a, h), Mul(d[h], a[h], a[h], n - h));
+  run<MulOp>(d, a, a, n);
 }
 template <class T>
 __aicore__ inline void relu(const LocalTensor<T>& d, const LocalTensor<T>& a, int32_t n) {
-  XC_HALVES(Maxs(d, a, static_cast<T>(0), h), Maxs(d[h], a[h], static_cast<T>(0), n - h));
+  run<MaxsOp>(d, a, static_cast<T>(0), n);
 }
-__aicore__ inline void abs(const Floats& d, const Floats& a, int32_t n) {
-  XC_HALVES(Abs(d, a, h), Abs(d[h], a[h], n - h));
-}
+__aicore__ inline void abs(const Floats& d, const Floats& a, int32_t n) { run<AbsOp>(d, a, n); }
 __aicore__ inline void abs(const Ints& d, const Ints& a, const Ints& t, int32_t n) {
   Muls(t, a, int32_t(-1), n);
   Max(d, a, t, n);
 }
 __aicore__ inline void floor(const Floats& d, const Floats& a, int32_t n) {
-  Cast(d, a, RoundMode::CAST_FLOOR, static_cast<uint32_t>(n));
+  cast(d, a, RoundMode::CAST_FLOOR, n);
 }
 __aicore__ inline void floor(const Ints& d, const Ints& a, int32_t n) { Adds(d, a, int32_t(0), n); }
 __aicore__ inline void ceil(const Floats& d, const Floats& a, int32_t n) {
-  Cast(d, a, RoundMode::CAST_CEIL, static_cast<uint32_t>(n));
+  cast(d, a, RoundMode::CAST_CEIL, n);
 }
 
 // -- functions ------------------------------------------------------------------------------------
-__aicore__ inline void exp(const Floats& d, const Floats& a, int32_t n) {
-  XC_HALVES(Exp(d, a, h), Exp(d[h], a[h], n - h));
-}
-__aicore__ inline void log(const Floats& d, const Floats& a, int32_t n) {
-  XC_HALVES(Ln(d, a, h), Ln(d[h], a[h], n - h));
-}
-__aicore__ inline void sqrt(const Floats& d, const Floats& a, int32_t n) {
-  XC_HALVES(Sqrt(d, a, h), Sqrt(d[h], a[h], n - h));
-}
+__aicore__ inline void exp(const Floats& d, const Floats& a, int32_t n) { run<ExpOp>(d, a, n); }
+__aicore__ inline void log(const Floats& d, const Floats& a, int32_t n) { run<LnOp>(d, a, n); }
+__aicore__ inline void sqrt(const Floats& d, const Floats& a, int32_t n) { run<SqrtOp>(d, a, n); }
 __aicore__ inline void reciprocal(const Floats& d, const Floats& a, const Floats& one, int32_t n) {
   constant<DivOp, true>(d, a, one, n);
 }
 __aicore__ inline void rsqrt(const Floats& d, const Floats& a, const Floats& one, int32_t n) {
-  Sqrt(d, a, n);
+  run<SqrtOp>(d, a, n);
   constant<DivOp, true>(d, d, one, n);
 }
+/// d = 1 + exp(-a)
+__aicore__ inline void onePlusExp(const Floats& d, const Floats& a, int32_t n) {
+  run<MulsOp>(d, a, -1.0f, n);
+  run<ExpOp>(d, d, n);
+  run<AddsOp>(d, d, 1.0f, n);
+}
 __aicore__ inline void sigmoid(const Floats& d, const Floats& a, const Floats& one, int32_t n) {
-  Muls(d, a, -1.0f, n);
-  Exp(d, d, n);
-  Adds(d, d, 1.0f, n);
+  onePlusExp(d, a, n);
   constant<DivOp, true>(d, d, one, n);
 }
 __aicore__ inline void silu(const Floats& d, const Floats& a, const Floats& t, int32_t n) {
-  Muls(t, a, -1.0f, n);
-  Exp(t, t, n);
-  Adds(t, t, 1.0f, n);
-  Div(d, a, t, n);
+  onePlusExp(t, a, n);
+  run<DivOp>(d, a, t, n);
 }
 
 // -- truths ---------------------------------------------------------------------------------------
@@ -282,5 +234,4 @@ __aicore__ inline void number(const Ints& d, const Bits& c, int32_t n) {
   Duplicate(d, int32_t(1), n);
   where(d.ReinterpretCast<float>(), c, d.ReinterpretCast<float>(), 0.0f, n);
 }
-#undef XC_HALVES
 }  // namespace xc::op

@@ -8,8 +8,9 @@ namespace xc {
 constexpr i64 kMostRepeats = 255;
 constexpr i64 kMostStride = 255;  // blocks between the repeats of an instruction
 
-/// A vector instruction of two sources, by count and by repeats.
-#define XC_INSTRUCTION(NAME)                                                               \
+// Vector instructions as types: of two sources (by count and by repeats), of a source and a scalar,
+// of one source.
+#define XC_BINARY(NAME)                                                                    \
   struct NAME##Op {                                                                        \
     template <class T>                                                                     \
     static __aicore__ inline void count(const LocalTensor<T>& d, const LocalTensor<T>& a,  \
@@ -23,13 +24,66 @@ constexpr i64 kMostStride = 255;  // blocks between the repeats of an instructio
       NAME(d, a, b, static_cast<uint64_t>(mask), static_cast<uint8_t>(times), p);          \
     }                                                                                      \
   };
-XC_INSTRUCTION(Add)
-XC_INSTRUCTION(Sub)
-XC_INSTRUCTION(Mul)
-XC_INSTRUCTION(Div)
-XC_INSTRUCTION(Max)
-XC_INSTRUCTION(Min)
-#undef XC_INSTRUCTION
+#define XC_SCALAR(NAME)                                                                        \
+  struct NAME##Op {                                                                            \
+    template <class T>                                                                         \
+    static __aicore__ inline void count(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, \
+                                        int32_t n) {                                           \
+      NAME(d, a, b, n);                                                                        \
+    }                                                                                          \
+  };
+#define XC_UNARY(NAME)                                                                    \
+  struct NAME##Op {                                                                       \
+    template <class T>                                                                    \
+    static __aicore__ inline void count(const LocalTensor<T>& d, const LocalTensor<T>& a, \
+                                        int32_t n) {                                      \
+      NAME(d, a, n);                                                                      \
+    }                                                                                     \
+  };
+XC_BINARY(Add)
+XC_BINARY(Sub)
+XC_BINARY(Mul)
+XC_BINARY(Div)
+XC_BINARY(Max)
+XC_BINARY(Min)
+XC_SCALAR(Adds)
+XC_SCALAR(Muls)
+XC_SCALAR(Maxs)
+XC_SCALAR(Mins)
+XC_SCALAR(Axpy)
+XC_UNARY(Abs)
+XC_UNARY(Exp)
+XC_UNARY(Ln)
+XC_UNARY(Sqrt)
+#undef XC_BINARY
+#undef XC_SCALAR
+#undef XC_UNARY
+
+/// Elements of the first of two instructions that `run` makes of a long one: the next one, which
+/// waits for the first's results, then runs behind the second instead of after it.
+__aicore__ inline int32_t firstPart(int32_t n) {
+  constexpr int32_t kShort = 2048;
+  return n < kShort ? n : static_cast<int32_t>(alignUp(n / 2, 128));
+}
+template <class Op, class T>
+__aicore__ inline void run(const LocalTensor<T>& d, const LocalTensor<T>& a,
+                           const LocalTensor<T>& b, int32_t n) {
+  const int32_t h = firstPart(n);
+  Op::count(d, a, b, h);
+  if (n > h) Op::count(d[h], a[h], b[h], n - h);
+}
+template <class Op, class T>
+__aicore__ inline void run(const LocalTensor<T>& d, const LocalTensor<T>& a, T b, int32_t n) {
+  const int32_t h = firstPart(n);
+  Op::count(d, a, b, h);
+  if (n > h) Op::count(d[h], a[h], b, n - h);
+}
+template <class Op, class T>
+__aicore__ inline void run(const LocalTensor<T>& d, const LocalTensor<T>& a, int32_t n) {
+  const int32_t h = firstPart(n);
+  Op::count(d, a, h);
+  if (n > h) Op::count(d[h], a[h], n - h);
+}
 
 /// d = a op b with b repeated: kFirst makes it b op a. Strides between blocks and between repeats.
 template <class Op, bool kFirst, class T>
