@@ -263,7 +263,16 @@ FLOATS = {torch.float32, torch.bfloat16}
 ORDERED = {*FLOATS, torch.int64}
 # op -> element types that its kernel exists for; other ops take all
 DTYPES = dict.fromkeys(
-    ("linear", "head_linear", "matmul", "attention", "paged_attention", "moe_experts", "rope"),
+    (
+        "linear",
+        "head_linear",
+        "matmul",
+        "attention",
+        "paged_attention",
+        "moe_experts",
+        "moe_route",
+        "rope",
+    ),
     FLOATS,
 ) | dict.fromkeys(("topk", "argmax", "sort", "cumsum"), ORDERED)
 

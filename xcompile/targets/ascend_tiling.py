@@ -21,6 +21,7 @@ from xcompile.targets.ascend import Chip
 Array = NDArray[np.float64]
 
 GM_L1, GM_L1_NZ, NZ_ROW, ISSUE = 110.0, 117.0, 2.3, 17.0
+LINE = 110.0  # bytes' time of a line of 512 bytes that is written in part
 L1_L0A, L1_L0B, L0C_GM, MTE1_START = 256.0, 128.0, 86.0, 4.0
 MMAD_HEAD = 6.0
 RUN = 0.02  # what a further tile must gain, for its code
@@ -72,14 +73,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Product:
-    """y[M, n] = x[M, k] w[n, k]^T of elements of `size` bytes; gated: two weights of n rows;
-    count: of products that run together."""
+    """y[M, n] = x[M, k] w[n, k]^T of elements of `size` bytes.
+
+    gated  two weights of n rows
+    count  of products that run together
+    fused  sums go to vector cores as float
+    """
 
     n: int
     k: int
     size: int
     gated: bool = False
     count: int = 1
+    fused: bool = False
 
     def panels(self, panel: int) -> int:
         return -(-self.n // (panel // 2 if self.gated else panel))
@@ -174,7 +180,12 @@ def cost(chip: Chip, p: Product, panel: int, tiles: Sequence[Tile], ms: Sequence
     deep = -(-p.k // (32 // p.size)) * (2 if p.size == 4 else 1)
     steps, pieces, depth = _up(p.k, t.kb), _up(p.k, t.ka), np.minimum(t.ka, p.k)
     piece = ISSUE + real * (NZ_ROW + depth * p.size / GM_L1_NZ)  # a piece of A
-    alone = chip.l0c // (t.rows * t.group * panel * 4) < 2
+    # Of Fixpipe: runs of a row, each with the lines of 512 bytes that it covers in part.
+    runs, run = (2 * t.group, panel * 2) if p.gated else (1, t.group * panel * 4)
+    if not p.fused and not p.gated:
+        run = t.group * panel * p.size
+    fix = real * runs * (run + LINE * np.where(run % 512 == 0, 0.0, 1.0)) / L0C_GM
+    spare = np.minimum(chip.l0c // (t.rows * t.group * panel * 4), MAX_SLOTS) - t.wide
 
     def task(count: Any) -> Any:
         """One task of `count` panels: the slowest of the core's pipes."""
@@ -183,13 +194,15 @@ def cost(chip: Chip, p: Product, panel: int, tiles: Sequence[Tile], ms: Sequence
         mte1 = subs * (steps * rows / 16 * MTE1_START + p.k * rows * p.size / L1_L0A)
         mte1 = mte1 + count * (steps * MTE1_START + p.k * panel * p.size / L1_L0B)
         load = count * (_up(p.k, t.kc) * ISSUE + p.k * panel * p.size / GM_L1)
-        fix = real * count * panel * 4 / L0C_GM
         work = _either(cube, mte1, 12)
         # While a piece of A comes, the core lives on what it has of B.
         items = subs * pieces * _up(depth, t.kc)
         wait = piece + READ + (load - (t.slots - 1) * work) / items
-        work = work + pieces * np.maximum(0.0, STALL * wait) + np.where(alone, fix, 0)
-        return np.maximum(np.maximum(work, load + pieces * piece), fix)
+        work = work + pieces * np.maximum(0.0, STALL * wait)
+        # Without a further buffer, the next task's first sums wait for this one's to leave.
+        late = np.maximum(0.0, fix - (subs - 1) * work / items)
+        work = work + np.where(spare < 1, late, 0.0)
+        return np.maximum(np.maximum(work, load + pieces * piece), subs * fix)
 
     core = whole // cores * task(np.minimum(per, panels))
     core = core + np.where(rest > 0, task(np.minimum(part, panels)), 0)

@@ -48,7 +48,7 @@ FLAGS = ["-std=c++17", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trappi
 
 # How the names of sources begin that want -O3: loops for the compiler to vectorise, and one file
 # that was slower without. The rest of the library is written in vectors, and as fast at -O2.
-HOT = ("kernels", "attention_dot")
+HOT = ("kernels", "attention_dot", "route")
 
 
 @cache

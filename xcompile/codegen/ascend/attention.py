@@ -103,7 +103,11 @@ def _several(
         keys = min(512, SUMS // (heads * head_rows) // 64 * 64)
         piece = min(128, k // (heads * d) // 16 * 16, v // (heads * dv) // 16 * 16)
         fits = keys >= 128 and piece >= 16 and heads * head_rows <= rows
-        fits = fits and heads * head_rows * dv <= 2 * SUMS and up(heads * head_rows + 1, 16) * keys <= p
+        fits = (
+            fits
+            and heads * head_rows * dv <= 2 * SUMS
+            and up(heads * head_rows + 1, 16) * keys <= p
+        )
         if kv_heads % heads or not fits:
             continue
         best = (heads, head_rows, keys, piece)
@@ -138,7 +142,9 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     size = q.dtype.itemsize
     adjacent = all(_stride(b, x, 1) in (x.shape[-1], 0) for x in (k, v))
     try:
-        tile = choose(d, dv, heads // kv_heads, kv_heads, size, adjacent=adjacent, masked=bool(mask))
+        tile = choose(
+            d, dv, heads // kv_heads, kv_heads, size, adjacent=adjacent, masked=bool(mask)
+        )
     except ValueError as e:
         raise UnsupportedError(f"{e} ({where})") from None
     scale = float(n.attrs["scale"]) or 1e-30  # scores times zero would not hide what is -inf

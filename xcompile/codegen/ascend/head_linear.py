@@ -11,6 +11,7 @@ from xcompile.errors import UnsupportedError
 from xcompile.ir import Node
 from xcompile.plan import Packed
 from xcompile.symbolic import c_expr
+from xcompile.targets.ascend_tiling import Product
 
 if TYPE_CHECKING:
     from xcompile.codegen.ascend.builder import AscendBuilder, Phase
@@ -21,7 +22,7 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     if w not in b.graph.consts:
         raise UnsupportedError(f"head_linear with a weight that is not a constant ({n.origin})")
     heads, cols, k = (int(d) for d in w.shape)
-    choice = tiles(b, x.shape[0], cols, k, w.dtype.itemsize, False, heads)
+    choice = tiles(b, x.shape[0], Product(cols, k, w.dtype.itemsize, count=heads))
     x_strides, y_strides = b.layouts[x].strides, b.layouts[n.out].strides
     text = render(
         b.target.template_path,

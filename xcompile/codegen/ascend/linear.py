@@ -34,7 +34,10 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     rows = product(x.shape[:-1])
     assert lda is not None
     gated = len(linears) == 2
-    choice = tiles(b, rows, int(w.shape[0]), int(w.shape[1]), w.dtype.itemsize, gated)
+    what = Product(
+        int(w.shape[0]), int(w.shape[1]), w.dtype.itemsize, gated, fused=body is not None
+    )
+    choice = tiles(b, rows, what)
     packed = Packed(f"nz{choice.panel}{'_gated' if gated else ''}", tuple(weights))
     context = {
         "ctype": STORAGE[x.dtype],
@@ -90,12 +93,9 @@ def _result(n: Node, strides: tuple[Dim, ...], lda: Dim) -> dict[str, str | int]
     }
 
 
-def tiles(
-    b: AscendBuilder, rows: Dim, n: int, k: int, size: int, gated: bool, count: int = 1
-) -> Choice:
-    """What the tiling search finds for `count` weights, for the rows that the symbols allow."""
-    lo, hi = bounds(b.graph, rows)
-    return search(b.target.chip, Product(n, k, size, gated, count), lo, hi)
+def tiles(b: AscendBuilder, rows: Dim, what: Product) -> Choice:
+    """What the tiling search finds for a weight, for the rows that the symbols allow."""
+    return search(b.target.chip, what, *bounds(b.graph, rows))
 
 
 def stream(b: AscendBuilder) -> str:

@@ -1,0 +1,765 @@
+"""Fused pointwise ops and row reductions on the vector cores, in the simulator, against torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from tests.helpers import OPS, _exact_nodes, _wide, assert_close_to_reference
+from xcompile import sim
+from xcompile.codegen.ascend.builder import AscendBuilder, Phase
+from xcompile.codegen.ascend.chain import chain_class
+from xcompile.compiler import make_target
+from xcompile.errors import XCompileError
+from xcompile.ir import Graph, Node, Type, Value
+from xcompile.layout import layouts
+from xcompile.ops.group import GROUP
+from xcompile.ops.norm import LAYER_NORM, RMS_NORM, SOFTMAX
+from xcompile.ops.pointwise import CAST, COPY
+from xcompile.passes import run_pipeline
+from xcompile.passes.grouping import make_group
+from xcompile.symbolic import Range, evaluate, symbol
+
+LIB = Path(__file__).parents[2] / "templates" / "ascend" / "lib"
+TARGET = make_target("ascend910b")
+T, S = symbol("T"), symbol("S")
+F32, F16, BF16, I64, I32 = (
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+)
+ENTRY = """
+extern "C" __global__ __vector__ void k_{name}(GM_ADDR sizes{params}) {{
+  using namespace xc;
+  TPipe pipe;
+  const Team team{{static_cast<int32_t>(GetBlockIdx()), static_cast<int32_t>(GetBlockNum())}};
+  {name}(pipe, team, reinterpret_cast<const __gm__ i64*>(sizes){args});
+  PipeBarrier<PIPE_ALL>();
+}}
+"""
+Build = Callable[[Graph], Sequence[Value]]
+
+
+# -- building and running --------------------------------------------------------------------------
+@dataclass
+class Case:
+    """A group, its phase, and the source of all phases that were built together."""
+
+    builder: AscendBuilder
+    node: Node
+    phase: Phase
+    source: str = ""
+
+    def __call__(
+        self, *given: torch.Tensor, blocks: int = 48, seed: int = 0, **env: int
+    ) -> list[torch.Tensor]:
+        """Results for these operands, which lie in memory as the graph says."""
+        env = {s: env.get(s, r.hint) for s, r in self.builder.graph.symbols.items()}
+        placed: dict[Value, torch.Tensor] = {}
+        memory: dict[Value, Any] = {}
+        inputs = dict(zip(self.node.inputs, given, strict=True))
+        for v in (*self.node.inputs, *self.node.outputs):
+            if v in placed:
+                continue
+            lay = self.builder.layouts[v]
+            at = evaluate(lay.offset, env)
+            root = torch.zeros(max(1, evaluate(lay.root.type.numel, env)), dtype=v.dtype)
+            shape = [evaluate(d, env) for d in v.shape]
+            steps = [evaluate(s, env) for s in lay.strides]
+            placed[v] = view = root.as_strided(shape, steps, at)
+            if v in inputs:
+                source = inputs[v]
+                for d, s in enumerate(steps):  # an expanded dim is written once
+                    if s == 0 and shape[d] > 1:
+                        view, source = view.narrow(d, 0, 1), source.narrow(d, 0, 1)
+                view.copy_(source)
+            tail = root[min(at, len(root) - 1) :]
+            whole = v in self.node.outputs and view.numel() == tail.numel()
+            memory[v] = sim.Out(tail) if whole else tail
+        sizes = torch.tensor([env[s] for s in self.builder.symbols] or [0])
+        kernel = sim.load(self.source, f"k_{self.phase.name}", blocks=blocks, include=[LIB])
+        self.result = kernel(sizes, *(memory[a] for a in self.phase.args), seed=seed)
+        return [placed[v].clone() for v in self.node.outputs]
+
+    def check(self, *given: torch.Tensor, blocks: int = 48, seed: int = 0, **env: int) -> None:
+        got = self(*given, blocks=blocks, seed=seed, **env)
+        env = {s: env.get(s, r.hint) for s, r in self.builder.graph.symbols.items()}
+        body = self.node.body
+        assert body is not None
+        eager = body.eval(*given, env=env)
+        known = {v: _wide(t) for v, t in zip(body.inputs, given, strict=True)}
+        with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+            _exact_nodes(body, known, env)
+        for k, (a, b, v) in enumerate(zip(got, eager, body.outputs, strict=True)):
+            made = body.producers().get(v)
+            what = f"output {k} ({made.op.name if made else 'input'})"
+            assert_close_to_reference(a, b, known[v], what=what)
+
+
+def text_of(phases: Sequence[Phase]) -> str:
+    parts = ['#include "kernel_operator.h"']
+    for p in {p.name: p for p in phases}.values():
+        parts.append(p.source.replace("#pragma once", ""))
+        params = "".join(f", GM_ADDR p{k}" for k in range(len(p.args)))
+        args = "".join(f", p{k}" for k in range(len(p.args)))
+        parts.append(ENTRY.format(name=p.name, params=params, args=args))
+    return "\n".join(parts)
+
+
+def together(cases: Sequence[Case]) -> list[Case]:
+    """Compiles them as one file."""
+    source = text_of([c.phase for c in cases])
+    for c in cases:
+        c.source = source
+    return list(cases)
+
+
+def new_graph(build: Build, **ranges: Range) -> Graph:
+    g = Graph(symbols={"T": Range(0, 8192, 7), "S": Range(0, 1 << 30, 9), **ranges})
+    g.outputs = list(build(g))
+    used = {str(s) for v in g.inputs for d in v.shape for s in getattr(d, "free_symbols", ())}
+    g.symbols = {s: r for s, r in g.symbols.items() if s in used}
+    return g
+
+
+def fused(build: Build, **ranges: Range) -> Case:
+    """All that `build` makes as one group."""
+    g = new_graph(build, **ranges)
+    node = make_group(g.nodes, g.outputs, g.producers())
+    whole = Graph([*g.inputs], [node], [*node.outputs], g.consts, {}, g.symbols)
+    return case(whole)
+
+
+def case(g: Graph) -> Case:
+    b = AscendBuilder(TARGET, g, layouts(g))
+    (n,) = [n for n in g.nodes if n.op is GROUP]
+    c = Case(b, n, b.build(n))
+    return together([c])[0]
+
+
+def piped(build: Build, **ranges: Range) -> list[Case]:
+    """The groups that the compiler makes of a graph."""
+    g, _ = run_pipeline(new_graph(build, **ranges), TARGET, names=("layout", "fuse_loops"))
+    b = AscendBuilder(TARGET, g, layouts(g))
+    return together([Case(b, n, b.build(n)) for n in g.nodes if n.op is GROUP])
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(shape: Sequence[int], dtype: torch.dtype = F32, seed: int = 0) -> torch.Tensor:
+    g = rng(seed + sum(shape))
+    if dtype == torch.bool:
+        return torch.rand(shape, generator=g) > 0.5
+    if not dtype.is_floating_point:
+        low, high = (0, 100) if dtype == torch.uint8 else (-100, 100)
+        return torch.randint(low, high, shape, generator=g).to(dtype)
+    return (torch.randn(shape, generator=g) * 2).to(dtype)
+
+
+# -- every op --------------------------------------------------------------------------------------
+UNARY = ["abs", "cos", "erf", "exp", "floor", "gelu", "gelu_tanh", "neg", "relu", "sigmoid", "silu",
+         "sin", "square", "tanh"]  # fmt: skip
+POSITIVE = ["log", "reciprocal", "rsqrt", "sqrt"]
+BINARY = ["add", "div", "floordiv", "max", "min", "mul", "pow", "remainder", "sub"]
+COMPARE = ["eq", "ge", "gt", "le", "lt", "ne"]
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16])
+def test_functions(dtype: torch.dtype) -> None:
+    def build(g: Graph) -> list[Value]:
+        x, p = g.input(Type(dtype, (T, 37)), "x"), g.input(Type(dtype, (T, 37)), "p")
+        return [g.add(OPS[n], x) for n in UNARY] + [g.add(OPS[n], p) for n in POSITIVE]
+
+    run = fused(build)
+    for rows, blocks, seed in ((1, 48, 0), (7, 3, 1), (0, 48, 0), (401, 48, 2)):
+        x, p = normal((rows, 37), dtype), normal((rows, 37), dtype, 1).abs() + 0.01
+        run.check(x, p, T=rows, blocks=blocks, seed=seed)
+
+
+def ulps(got: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
+    """Distance in units in the last place of float32."""
+    exponent = torch.frexp(want.abs().clamp_min(2.0**-126)).exponent
+    return (got.double() - want).abs() / torch.ldexp(torch.ones_like(want), exponent - 24)
+
+
+INEXACT = ("gelu", "gelu_tanh", "cos", "sin")  # near their zeros; torch in float64 is, too
+
+
+def test_functions_are_a_few_ulp_off_everywhere() -> None:
+    names = [*UNARY, *POSITIVE]
+
+    def build(g: Graph) -> list[Value]:
+        x = g.input(Type(F32, (T,)), "x")
+        return [g.add(OPS[n], x) for n in names]
+
+    run = fused(build)
+    x = torch.cat([torch.logspace(-30, 1.5, 3000), torch.linspace(0, 20, 3000)])
+    x = torch.cat([x, -x, torch.tensor([0.0, -0.0, 88.0, -88.0, 1e30, -1e30])])
+    got = run(x, T=len(x))
+    for n, y in zip(names, got, strict=True):
+        want = OPS[n].ref(x.double())
+        eager = OPS[n].ref(x)
+        assert torch.equal(y.isnan(), eager.isnan()), n
+        ok = want.isfinite() & (want.abs() < 3e38) & (want.abs() > 1e-36)
+        if n in INEXACT:
+            part = ok & (x.abs() < 1000)
+            assert float((y[part] - want[part]).abs().max()) < 1e-6, n
+            continue
+        off = ulps(y[ok], want[ok])
+        assert off.max() <= 7, f"{n}: {off.max()} ulp at {x[ok][off.argmax()]}"
+
+
+def test_special_values() -> None:
+    names = [*UNARY, *POSITIVE]
+
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(F32, (T,)), "x"), g.input(Type(F32, (T,)), "y")
+        out = [g.add(OPS[n], x) for n in names]
+        return out + [g.add(OPS[n], x, y) for n in ("max", "min", "add", "div", *COMPARE)]
+
+    run = fused(build)
+    some = torch.tensor([0.0, -0.0, 1.0, -2.5, math.inf, -math.inf, math.nan])
+    x, y = some.repeat(len(some)), some.repeat_interleave(len(some))
+    got = run(x, y, T=len(x))
+    body = run.node.body
+    assert body is not None
+    want = body.eval(x, y, env={"T": len(x)})
+    for k, (a, b) in enumerate(zip(got, want, strict=True)):
+        torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-6, atol=1e-6, msg=f"output {k}")
+
+
+@pytest.mark.parametrize("other", ["tile", "row", "column", "scalar", "first scalar"])
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_two_operands(dtype: torch.dtype, other: str) -> None:
+    shape = {"tile": (T, 45), "row": (T, 1), "column": (45,)}.get(other)
+
+    def build(g: Graph) -> list[Value]:
+        x = g.input(Type(dtype, (T, 45)), "x")
+        if shape is not None:
+            y = g.input(Type(dtype, shape), "y")
+        else:
+            y = g.add(OPS["full"], shape=(), value=1.7, dtype=dtype)
+        pair = (y, x) if other == "first scalar" else (x, y)
+        out = [g.add(OPS[n], *pair) for n in (*BINARY, *COMPARE)]
+        if shape is not None:
+            out += [g.add(OPS[n], y, x) for n in ("sub", "div", "where") if n != "where"]
+        return out
+
+    run = fused(build)
+    for rows, blocks in ((1, 48), (19, 1), (70, 5)):
+        x = normal((rows, 45), dtype).abs() + 0.1
+        y = [normal([rows if d == T else d for d in shape], dtype, 1).abs() + 0.1] if shape else []
+        run.check(x, *y, T=rows, blocks=blocks)
+
+
+def test_powers() -> None:
+    exponents = [0.5, -0.5, -1.0, 1.0, 2.0, 3.0, 4.0, 0.3, -2.5, 5.0]
+
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(F32, (T,)), "x"), g.input(Type(F32, (T,)), "y")
+        full = lambda v: g.add(OPS["full"], shape=(), value=v, dtype=F32)
+        return [g.add(OPS["pow"], x, full(e)) for e in exponents] + [g.add(OPS["pow"], x, y)]
+
+    run = fused(build)
+    x = torch.rand(3000, generator=rng()) * 10
+    y = torch.rand(3000, generator=rng(1)) * 60 - 30
+    got = run(x, y, T=3000)
+    want = [x.double() ** torch.tensor(e, dtype=torch.float64) for e in exponents]
+    want.append(x.double() ** y.double())
+    for k, (a, b) in enumerate(zip(got, want, strict=True)):
+        ok = (b < 3e38) & (b > 1e-36)
+        assert float(ulps(a[ok], b[ok]).max()) <= 7, k
+    some = torch.tensor([0.0, 1.0, -1.0, 2.0, -3.0, 0.5, -2.5, math.inf, -math.inf, math.nan])
+    x, y = some.repeat(len(some)), some.repeat_interleave(len(some))
+    keep = ~((x == 1) & y.isnan()) & ~((x == -1) & y.isinf())
+    got = run(x[keep], y[keep], T=int(keep.sum()))
+    want_last = x[keep] ** y[keep]
+    torch.testing.assert_close(got[-1], want_last, equal_nan=True, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [I64, I32])
+def test_integers(dtype: torch.dtype) -> None:
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(dtype, (T, 21)), "x"), g.input(Type(dtype, (T, 21)), "y")
+        r, c = g.input(Type(dtype, (T, 1)), "r"), g.input(Type(dtype, (21,)), "c")
+        full = g.add(OPS["full"], shape=(), value=7, dtype=dtype)
+        n = g.add(OPS["full"], shape=(), value=3 * T - 1, dtype=dtype)
+        names = ("add", "sub", "mul", "max", "min", "floordiv", "remainder", *COMPARE)
+        out = [g.add(OPS[k], x, y) for k in names]
+        out += [g.add(OPS[k], x, full) for k in names]
+        out += [g.add(OPS[k], n, x) for k in ("add", "sub", "mul", "max", "lt", "ge")]
+        out += [g.add(OPS[k], x, r) for k in ("add", "mul", "eq", "floordiv")]
+        out += [g.add(OPS[k], c, x) for k in ("sub", "min", "gt")]
+        out += [g.add(OPS[k], x) for k in ("neg", "abs", "square", "relu", "not")]
+        out.append(g.add(OPS["where"], g.add(OPS["lt"], x, y), x, full))
+        out.append(g.add(OPS["and"], x, y))
+        out.append(g.add(OPS["or"], x, y))
+        return out
+
+    run = fused(build)
+    for rows, blocks in ((1, 48), (13, 2), (90, 48)):
+        x, y = normal((rows, 21), dtype), normal((rows, 21), dtype, 1)
+        r, c = normal((rows, 1), dtype, 2), normal((21,), dtype, 3)
+        y, r = y + (y == 0), r + (r == 0)
+        run.check(x, y, r, c, T=rows, blocks=blocks)
+
+
+def test_integer_division_of_large_numbers() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(I64, (T,)), "x"), g.input(Type(I64, (T,)), "y")
+        return [g.add(OPS["floordiv"], x, y), g.add(OPS["remainder"], x, y)]
+
+    run = fused(build)
+    g = rng()
+    x = torch.randint(-(2**31) + 600, 2**31 - 600, (4000,), generator=g)
+    y = torch.cat(
+        [
+            torch.randint(1, 50, (2000,), generator=g),
+            torch.randint(1, 2**31 - 600, (2000,), generator=g),
+        ]
+    )
+    y = torch.where(torch.rand(4000, generator=g) > 0.5, y, -y)
+    x[:100] = y[:100] * (x[:100] // y[:100])  # exact quotients
+    run.check(x, y, T=4000)
+
+
+def test_truths() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(torch.bool, (T, 50)), "x"), g.input(Type(torch.bool, (T, 50)), "y")
+        r, c = g.input(Type(torch.bool, (T, 1)), "r"), g.input(Type(torch.bool, (50,)), "c")
+        a, b = g.input(Type(F32, (T, 50)), "a"), g.input(Type(BF16, (T, 50)), "b")
+        row, col = g.input(Type(F32, (T, 1)), "row"), g.input(Type(F32, (50,)), "col")
+        low = g.add(OPS["full"], shape=(), value=-math.inf, dtype=F32)
+        out = [g.add(OPS[k], p, q) for k in ("and", "or", "eq", "ne", "mul", "max")
+               for p, q in ((x, y), (x, r), (c, x))]  # fmt: skip
+        out += [g.add(OPS["not"], x), g.add(OPS["not"], a), g.add(OPS["not"], r)]
+        out += [g.add(OPS["where"], p, a, b) for p in (x, r, c)]
+        out += [g.add(OPS["where"], x, low, a), g.add(OPS["where"], x, a, low)]
+        out += [g.add(OPS["where"], x, row, col), g.add(OPS["where"], r, col, low)]
+        out += [g.add(OPS["where"], x, y, r)]
+        out += [g.add(CAST, x, dtype=d) for d in (F32, BF16, F16, I64, I32)]
+        out += [g.add(CAST, v, dtype=torch.bool) for v in (a, b)]
+        return out
+
+    run = fused(build)
+    for rows, blocks in ((1, 48), (11, 1), (130, 48)):
+        masks = [normal(s, torch.bool, k) for k, s in
+                 enumerate([(rows, 50), (rows, 50), (rows, 1), (50,)])]  # fmt: skip
+        a = normal((rows, 50)) * (normal((rows, 50), torch.bool, 7))
+        b = normal((rows, 50), BF16, 3)
+        run.check(*masks, a, b, normal((rows, 1), F32, 5), normal((50,), F32, 6), T=rows,
+                  blocks=blocks)  # fmt: skip
+
+
+TYPES = [F32, F16, BF16, I64, I32, torch.int16, torch.int8, torch.uint8, torch.bool]
+
+
+def test_casts() -> None:
+    def build(g: Graph) -> list[Value]:
+        out = []
+        for k, d in enumerate(TYPES):
+            x = g.input(Type(d, (T, 23)), f"x{k}")
+            out += [g.add(CAST, x, dtype=e) for e in TYPES if e != d]
+        return out
+
+    cases = []
+    for d in TYPES:
+
+        def one(g: Graph, d: torch.dtype = d) -> list[Value]:
+            x = g.input(Type(d, (T, 23)), "x")
+            return [g.add(CAST, x, dtype=e) for e in TYPES if e != d] + [g.add(COPY, x)]
+
+        cases.append(fused(one))
+    for d, run in zip(TYPES, together(cases), strict=True):
+        for rows in (1, 29):
+            x = normal((rows, 23), d)
+            x = x.abs() if d.is_floating_point or d == I64 or d == I32 else x.clamp_min(0)
+            run.check(x, T=rows)
+
+
+def test_a_computed_16_bit_value_rounds_where_its_type_changes() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(BF16, (T, 64)), "x"), g.input(Type(BF16, (T, 64)), "y")
+        z = g.add(OPS["add"], x, y)
+        wide = g.add(CAST, z, dtype=F32)
+        return [z, wide, g.add(CAST, g.add(CAST, g.add(OPS["square"], wide), dtype=F16), dtype=F32)]
+
+    run = fused(build)
+    x, y = normal((33, 64), BF16), normal((33, 64), BF16, 1)
+    z, wide, half = run(x, y, T=33)
+    assert torch.equal(z, x + y) and torch.equal(wide, (x + y).float())
+    assert torch.equal(half, wide.square().half().float())
+
+
+# -- reductions ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("cols", [2, 5, 8, 63, 64, 65, 96, 200, 256, 1000, 5003])
+def test_reductions(cols: int) -> None:
+    def build(g: Graph) -> list[Value]:
+        x, h = g.input(Type(F32, (T, cols)), "x"), g.input(Type(BF16, (T, cols)), "h")
+        return [g.add(OPS[n], v) for n in ("sum", "amax", "amin") for v in (x, h)]
+
+    run = fused(build)
+    for rows, blocks in ((1, 48), (3, 2), (97, 5)):
+        run.check(normal((rows, cols)), normal((rows, cols), BF16), T=rows, blocks=blocks)
+    x = normal((9, cols))
+    x[2, cols // 2] = math.nan
+    x[3, 0], x[4, -1] = math.inf, -math.inf
+    run.check(x, x.bfloat16(), T=9)
+
+
+@pytest.mark.parametrize("cols", [3, 16, 77])
+def test_reductions_of_integers(cols: int) -> None:
+    def build(g: Graph) -> list[Value]:
+        x = g.input(Type(I64, (T, cols)), "x")
+        out = [g.add(OPS[n], x) for n in ("sum", "amax", "amin")]
+        return [*out, g.add(OPS["sub"], x, out[1])]
+
+    run = fused(build)
+    for rows in (1, 6, 50):
+        run.check(normal((rows, cols), I64) * 12345, T=rows, blocks=2)
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16])
+@pytest.mark.parametrize("cols", [40, 96, 512, 1537])
+def test_norms(dtype: torch.dtype, cols: int) -> None:
+    def norms(g: Graph) -> list[Value]:
+        x, y = g.input(Type(dtype, (T, cols)), "x"), g.input(Type(dtype, (T, cols)), "y")
+        w = g.input(Type(dtype, (cols,)), "w")
+        z = g.add(OPS["add"], x, y)
+        return [z, g.add(RMS_NORM, z, w, eps=1e-5)]
+
+    def layer_norm(g: Graph) -> list[Value]:
+        x = g.input(Type(dtype, (T, cols)), "x")
+        w, b = g.input(Type(dtype, (cols,)), "w"), g.input(Type(dtype, (cols,)), "b")
+        return [g.add(LAYER_NORM, x, w, b, eps=1e-5)]
+
+    def softmax(g: Graph) -> list[Value]:
+        return [g.add(SOFTMAX, g.input(Type(dtype, (T, cols)), "x"))]
+
+    made = [c for f in (norms, layer_norm, softmax) for c in piped(f)]
+    for run in together(made):
+        for rows, blocks, seed in ((1, 48, 0), (50, 3, 1), (113, 48, 0)):
+            shapes = [v.shape for v in run.node.inputs]
+            given = [normal([rows if d == T else int(d) for d in s], dtype, k)
+                     for k, s in enumerate(shapes)]  # fmt: skip
+            run.check(*given, T=rows, blocks=blocks, seed=seed)
+
+
+def test_results_for_each_row_feed_rows_and_leave() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, p = g.input(Type(F32, (T, 130)), "x"), g.input(Type(BF16, (T, 1)), "p")
+        top = g.add(OPS["amax"], x)
+        mean = g.add(OPS["add"], g.add(OPS["sum"], x), p)
+        flag = g.add(OPS["gt"], top, mean)
+        picked = g.add(OPS["where"], flag, top, mean)
+        return [top, picked, flag, g.add(CAST, picked, dtype=BF16), g.add(OPS["div"], x, picked)]
+
+    run = fused(build)
+    for rows in (1, 7, 8, 200):
+        run.check(normal((rows, 130)) / 11, normal((rows, 1), BF16), T=rows, blocks=7)
+
+
+@pytest.mark.parametrize("cols", [30000, 70001])
+def test_rows_that_do_not_fit(cols: int) -> None:
+    def softmax(g: Graph) -> list[Value]:
+        return [g.add(SOFTMAX, g.input(Type(F32, (T, cols)), "x"))]
+
+    def norm(g: Graph) -> list[Value]:
+        x, w = g.input(Type(BF16, (T, cols)), "x"), g.input(Type(BF16, (cols,)), "w")
+        return [g.add(RMS_NORM, x, w, eps=1e-6)]
+
+    for run in together([c for f in (softmax, norm) for c in piped(f)]):
+        assert "stage1" in run.phase.source
+        for rows, blocks in ((1, 48), (3, 2)):
+            shapes = [v.shape for v in run.node.inputs]
+            given = [normal([rows if d == T else int(d) for d in s], v.dtype, k)
+                     for k, (s, v) in enumerate(zip(shapes, run.node.inputs, strict=True))]  # fmt: skip
+            run.check(*given, T=rows, blocks=blocks)
+
+
+def test_columns_that_only_the_call_knows() -> None:
+    def softmax(g: Graph) -> list[Value]:
+        return [g.add(SOFTMAX, g.input(Type(F32, (T, S)), "x"))]
+
+    def masked(g: Graph) -> list[Value]:
+        x, m = g.input(Type(BF16, (T, S)), "x"), g.input(Type(torch.bool, (T, S)), "m")
+        w, r = g.input(Type(F32, (S,)), "w"), g.input(Type(F32, (T, 1)), "r")
+        y = g.add(OPS["mul"], g.add(OPS["add"], x, w), r)
+        return [g.add(OPS["where"], m, y, g.add(OPS["full"], shape=(), value=0.5, dtype=F32))]
+
+    soft, mask = together([fused_of(softmax), fused(masked)])
+    for rows, cols in ((1, 1), (3, 17), (5, 300), (2, 20011), (130, 4)):
+        soft.check(normal((rows, cols)), T=rows, S=cols)
+        mask.check(normal((rows, cols), BF16), normal((rows, cols), torch.bool), normal((cols,)),
+                   normal((rows, 1)), T=rows, S=cols, blocks=11)  # fmt: skip
+
+
+def fused_of(build: Build) -> Case:
+    (c,) = piped(build)
+    return c
+
+
+# -- layouts ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", [BF16, F32, I64, torch.bool])
+def test_copies_of_views(dtype: torch.dtype) -> None:
+    def copied(view: Callable[[Graph, Value], Value], *shape: Any) -> Case:
+        def build(g: Graph) -> list[Value]:
+            return [g.add(COPY, view(g, g.input(Type(dtype, shape), "x")))]
+
+        g, _ = run_pipeline(new_graph(build), TARGET, names=("layout", "fuse_loops"))
+        return case(g)
+
+    p = lambda *perm: lambda g, x: g.add(OPS["permute"], x, perm=perm)
+    cut = lambda d, a, b, k: lambda g, x: g.add(OPS["slice"], x, dim=d, start=a, stop=b, step=k)
+    views = [
+        copied(p(1, 0, 2), 5, T, 40),
+        copied(p(1, 0, 2), T, 3, 24),
+        copied(p(2, 0, 1, 3), 3, 2, T, 17),
+        copied(cut(1, 3, 40, 1), T, 50),
+        copied(cut(1, 1, 40, 3), T, 50),
+        copied(p(1, 0), T, 30),
+        copied(p(1, 0), 30, T),
+        copied(p(0, 2, 1), 2, T, 30),
+        copied(lambda g, x: g.add(OPS["expand"], x, shape=(T, 6, 9)), T, 1, 9),
+        copied(lambda g, x: g.add(OPS["expand"], x, shape=(6, T, 9)), 1, T, 9),
+        copied(lambda g, x: g.add(OPS["expand"], x, shape=(T, 5, 9)), T, 5, 1),
+        copied(lambda g, x: g.add(OPS["expand"], x, shape=(T, 5)), 1, 1),
+        copied(lambda g, x: g.add(OPS["expand"], x, shape=(T, 5)), 1, 5),
+    ]
+    for run in together(views):
+        for t, blocks in ((1, 48), (7, 1), (43, 5)):
+            shape = [t if d == T else int(d) for d in run.node.inputs[0].shape]
+            x = normal(shape, dtype)
+            for d, (n, s) in enumerate(
+                zip(shape, run.builder.layouts[run.node.inputs[0]].strides, strict=True)
+            ):
+                if s == 0 and n > 1:
+                    x = x.narrow(d, 0, 1).expand(shape) if x.shape[d] == n else x
+            (got,) = run(x, T=t, blocks=blocks)
+            assert torch.equal(got, x), (run.node.inputs[0].shape, t)
+
+
+def test_results_in_a_concatenation() -> None:
+    def build(g: Graph) -> list[Value]:
+        a, b = g.input(Type(BF16, (T, 20)), "a"), g.input(Type(BF16, (T, 1)), "b")
+        f = g.input(Type(F32, (T, 1)), "f")
+        parts = [g.add(OPS["neg"], a), g.add(OPS["exp"], b), g.add(OPS["square"], a)]
+        wide = g.add(OPS["cat"], *parts, dim=1)
+        return [wide, g.add(OPS["cat"], g.add(OPS["neg"], f), g.add(OPS["abs"], f), dim=1)]
+
+    for run in piped(build):
+        for rows in (1, 30, 77):
+            given = [normal([rows, int(v.shape[1])], v.dtype) for v in run.node.inputs]
+            run.check(*given, T=rows, blocks=5)
+
+
+def test_operands_that_repeat_in_the_middle() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, c = g.input(Type(BF16, (T, 6, 32)), "x"), g.input(Type(F32, (T, 1, 32)), "c")
+        s, r = g.input(Type(F32, (6, 32)), "s"), g.input(Type(F32, (T, 6, 1)), "r")
+        y = g.add(OPS["add"], g.add(OPS["mul"], g.add(OPS["mul"], x, c), s), r)
+        q = g.input(Type(F32, (T, 1, 1)), "q")
+        return [y, g.add(OPS["mul"], y, q)]
+
+    run = fused(build)
+    for t, blocks in ((1, 48), (9, 2), (65, 48)):
+        run.check(normal((t, 6, 32), BF16), normal((t, 1, 32)), normal((6, 32)),
+                  normal((t, 6, 1)), normal((t, 1, 1)), T=t, blocks=blocks)  # fmt: skip
+
+
+def test_ramps() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(F32, (T, 33)), "x"), g.input(Type(I64, (T, 33)), "y")
+        ramp = lambda d, start, step, dtype: g.add(
+            OPS["iota"], shape=(T, 33), dim=d, start=start, step=step, dtype=dtype
+        )
+        cols, rows = ramp(1, 3, 2, F32), ramp(0, T - 5, 1, I64)
+        below = g.add(OPS["le"], ramp(1, 0, 1, I64), rows)
+        return [
+            g.add(OPS["add"], x, cols),
+            g.add(OPS["mul"], y, rows),
+            g.add(OPS["where"], below, x, g.add(OPS["full"], shape=(), value=-math.inf, dtype=F32)),
+            below,
+        ]
+
+    def line(g: Graph) -> list[Value]:
+        x = g.input(Type(I64, (T,)), "x")
+        r = g.add(OPS["iota"], shape=(T,), dim=0, start=T, step=-2, dtype=I64)
+        return [g.add(OPS["add"], x, r)]
+
+    def deep(g: Graph) -> list[Value]:
+        x = g.input(Type(F32, (3, T, 5, 8)), "x")
+        y = g.add(OPS["permute"], g.input(Type(F32, (T, 3, 5, 8)), "y"), perm=(1, 0, 2, 3))
+        ramps = [g.add(OPS["iota"], shape=(3, T, 5, 8), dim=d, start=1, step=3, dtype=F32)
+                 for d in range(4)]  # fmt: skip
+        z = g.add(OPS["add"], x, y)
+        return [g.add(OPS["mul"], z, r) for r in ramps]
+
+    whole, flat, boxes = together([fused(build), fused(line), fused_of(deep)])
+    for t in (1, 6, 50):
+        whole.check(normal((t, 33)), normal((t, 33), I64), T=t, blocks=3)
+        flat.check(normal((t,), I64), T=t)
+        y = normal((t, 3, 5, 8), F32, 1).permute(1, 0, 2, 3)
+        boxes.check(normal((3, t, 5, 8)), y, T=t, blocks=4)
+
+
+def test_flat_spaces() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(BF16, (T, 3, 70)), "x"), g.input(Type(BF16, (T, 3, 70)), "y")
+        s = g.input(Type(F32, ()), "s")
+        return [g.add(OPS["mul"], g.add(OPS["add"], x, y), s), g.add(COPY, x)]
+
+    run = fused(build)
+    for t, blocks in ((0, 48), (1, 48), (200, 48), (333, 1)):
+        run.check(normal((t, 3, 70), BF16), normal((t, 3, 70), BF16, 1), torch.tensor(1.37), T=t,
+                  blocks=blocks)  # fmt: skip
+
+
+def test_a_result_may_overwrite_an_operand() -> None:
+    def build(g: Graph) -> list[Value]:
+        x, y = g.input(Type(F32, (T, 700)), "x"), g.input(Type(F32, (T, 700)), "y")
+        return [g.add(OPS["add"], g.add(OPS["exp"], x), y)]
+
+    run = fused(build)
+    x, y = normal((150, 700)), normal((150, 700), F32, 1)
+    want = x.exp() + y
+    sizes = torch.tensor([150])
+    sim.load(run.source, f"k_{run.phase.name}", blocks=48, include=[LIB])(sizes, x, y, x)
+    torch.testing.assert_close(x, want)
+
+
+# -- behind a matmul -------------------------------------------------------------------------------
+ACCUMULATED = """
+namespace xc {{
+{source}
+}}
+extern "C" __global__ __vector__ void {name}(GM_ADDR sizes, GM_ADDR g, GM_ADDR u, int64_t pitch,
+    int64_t rows, int64_t cols, int64_t tall, int64_t wide{params}) {{
+  using namespace xc;
+  TPipe pipe;
+  E{name} e;
+  e.init(pipe, reinterpret_cast<const __gm__ i64*>(sizes){args});
+  const GlobalTensor<float> a = global<float>(g), b = global<float>(u);
+  int64_t k = 0;
+  for (int64_t r = 0; r < rows; r += tall)
+    for (int64_t c = 0; c < cols; c += wide, ++k)
+      if (k % GetBlockNum() == GetBlockIdx())
+        e.run(a[r * pitch + c], {second}pitch, r, least(tall, rows - r), c, least(wide, cols - c));
+  PipeBarrier<PIPE_ALL>();
+}}
+"""
+
+
+def accumulated(build: Callable[[Graph, list[Value]], Value], count: int, n: Any) -> Case:
+    """The epilogue of `count` linears to [2, T, n]."""
+    g = Graph(symbols={"T": Range(1, 64, 7)})
+    x = g.input(Type(BF16, (2, T, 16)), "x")
+    accs = [g.add(OPS["linear"], x, g.const(torch.zeros(n, 16, dtype=BF16), f"w{k}"))
+            for k in range(count)]  # fmt: skip
+    g.outputs = [build(g, accs)]
+    node = make_group(g.nodes, g.outputs, g.producers())
+    whole = Graph([*g.inputs], [node], [*node.outputs], g.consts, {}, g.symbols)
+    b = AscendBuilder(TARGET, whole, layouts(whole))
+    body = node.body
+    assert body is not None
+    inner = [m.out for m in body.nodes if m.op.name == "linear"]
+    name = f"epilogue{count}"
+    made = chain_class(b, node, body, f"E{name}", accs=inner, ub=100 * 1024, max_cols=128)
+    params = "".join(f", GM_ADDR p{k}" for k in range(len(made.args)))
+    args = "".join(f", p{k}" for k in range(len(made.args)))
+    second = "b[r * pitch + c], " if count == 2 else ""
+    source = "\n".join(f'#include "{h}"' for h in made.includes)
+    source += ACCUMULATED.format(source=made.source, name=name, params=params, args=args,
+                                 second=second)  # fmt: skip
+    return Case(b, node, Phase(name, "", tuple(made.args), "vector"), source)
+
+
+@pytest.mark.parametrize(("n", "wide"), [(256, 128), (211, 128), (96, 96)])
+def test_epilogues(n: int, wide: int) -> None:
+    def residual(g: Graph, accs: list[Value]) -> Value:
+        bias, x = g.input(Type(BF16, (n,)), "bias"), g.input(Type(BF16, (2, T, n)), "r")
+        flip = g.add(OPS["permute"], g.input(Type(F32, (T, 2, n)), "p"), perm=(1, 0, 2))
+        return g.add(OPS["add"], x, g.add(OPS["mul"], g.add(OPS["add"], accs[0], bias), flip))
+
+    def gated(g: Graph, accs: list[Value]) -> Value:
+        return g.add(OPS["mul"], g.add(OPS["silu"], accs[0]), accs[1])
+
+    def plain(g: Graph, accs: list[Value]) -> Value:
+        return g.add(CAST, g.add(CAST, accs[0], dtype=F32), dtype=F16)
+
+    for t in (1, 9, 40):
+        acc, up = normal((2 * t, 300)), normal((2 * t, 300), F32, 1)
+        bias, res = normal((n,), BF16), normal((2, t, n), BF16)
+        flip = normal((t, 2, n))
+        a, u = acc[:, :n].reshape(2, t, n), up[:, :n].reshape(2, t, n)
+        wants = [
+            ((a + bias.float()) * flip.permute(1, 0, 2) + res.float()).bfloat16(),
+            (a / (1 + (-a).exp()) * u).bfloat16(),
+            a.bfloat16().half(),
+        ]
+        for build, count, want in zip((residual, gated, plain), (1, 2, 1), wants, strict=True):
+            made = accumulated(build, count, n)
+            out = torch.zeros(2, t, n, dtype=want.dtype)
+            data = {"bias": bias, "r": res, "p": flip}
+            args = [data[root_name(made, v)] if v not in made.node.outputs else sim.Out(out)
+                    for v in made.phase.args]  # fmt: skip
+            kernel = sim.load(made.source, made.phase.name, blocks=3, include=[LIB])
+            kernel(torch.tensor([t]), acc, up, 300, 2 * t, n, 13, wide, *args)
+            assert_close_to_reference(out, want, want.double(), ulps=2)
+
+
+def root_name(made: Case, v: Value) -> str:
+    return made.builder.layouts[v].root.name
+
+
+def test_a_group_that_cannot_fit_is_refused() -> None:
+    def build(g: Graph) -> list[Value]:
+        xs = [g.input(Type(F32, (T, 64)), f"x{k}") for k in range(150)]
+        return [g.add(OPS["neg"], x) for x in xs]
+
+    with pytest.raises(XCompileError, match="bytes of UB"):
+        fused(build)
+
+
+# -- time ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", [0])
+def test_bandwidth(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Simulated bytes per second on tensors that come from memory; figures are printed."""
+
+    def rms(g: Graph) -> list[Value]:
+        x, w = g.input(Type(BF16, (T, 7168)), "x"), g.input(Type(BF16, (7168,)), "w")
+        return [g.add(RMS_NORM, x, w, eps=1e-6)]
+
+    def add(g: Graph) -> list[Value]:
+        return [g.add(OPS["add"], *(g.input(Type(BF16, (T, 7168)), n) for n in "xy"))]
+
+    def silu(g: Graph) -> list[Value]:
+        x, y = (g.input(Type(BF16, (T, 7168)), n) for n in "xy")
+        return [g.add(OPS["mul"], g.add(OPS["silu"], x), y)]
+
+    def softmax(g: Graph) -> list[Value]:
+        return [g.add(SOFTMAX, g.input(Type(F32, (T, 256)), "x"))]
+
+    peak = TARGET.chip.hbm  # type: ignore[attr-defined]
+    for name, build, rows in (("rms_norm", rms, 512), ("add", add, 512), ("silu", silu, 512),
+                              ("softmax", softmax, 4096)):  # fmt: skip
+        run = fused_of(build)
+        given = [normal([rows if d == T else int(d) for d in v.shape], v.dtype, seed)
+                 for v in run.node.inputs]  # fmt: skip
+        got = run(*given, T=rows)
+        moved = sum(x.numel() * x.element_size() for x in (*given, *got))
+        rate = moved / run.result.microseconds * 1e6
+        with capsys.disabled():
+            print(f"\n{name:9} {rate / 1e9:7.0f} GB/s, {rate / peak:.0%} of memory's", end="")
+        assert rate > 0.7 * peak
