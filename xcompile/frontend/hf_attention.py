@@ -288,7 +288,7 @@ class _Probe:
                 plain,
             )
         )
-        size = value.shape[3] or module.v_head_dim  # no value: latents
+        size = value.shape[3] or int(module.v_head_dim)  # type: ignore[arg-type]  # latents
         return query.new_zeros((query.shape[2], query.shape[1], size))
 
 

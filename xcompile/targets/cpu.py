@@ -46,8 +46,8 @@ LEVELS: dict[str, tuple[list[str], list[str]]] = {
 FLAGS = ["-std=c++17", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
          "-ffp-contract=fast", "-fno-gnu-unique", "-Wall", "-Wextra", "-Wno-psabi"]  # fmt: skip
 
-# How the names of sources begin that want -O3: loops for the compiler to vectorise, and one file
-# that was slower without. The rest of the library is written in vectors, and as fast at -O2.
+# How the names of sources begin that want -O3: loops for the compiler to vectorise, and two that
+# were slower without. The rest of the library is written in vectors, and as fast at -O2.
 HOT = ("kernels", "attention_dot", "route")
 
 
