@@ -96,6 +96,14 @@ def compile_command(
         list[Emit] | None,
         typer.Option(help="Also print the C++ sources, the graph or the plan; may be repeated."),
     ] = None,
+    vendor_ops: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.PY",
+            help="For ascend: also write the graph as eager calls of torch_npu's operators, and its "
+            "weights beside it (.safetensors).",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads that record the examples.")
     ] = None,
@@ -129,6 +137,7 @@ def compile_command(
         dynamic=dynamic or [],
         strict=strict,
         emit=[e.value for e in emit or []],
+        vendor_ops=vendor_ops,
         threads=threads,
         examples=not no_examples,
     )

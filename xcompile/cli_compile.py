@@ -38,13 +38,19 @@ def run_compile(
     dynamic: list[str],
     strict: bool,
     emit: list[str],
+    vendor_ops: Path | None,
     threads: int | None,
     examples: bool,
 ) -> None:
     """Compile `file` to the artifact `out`; progress and the summary go to stderr with --emit."""
     start = time.perf_counter()
     # what can be refused at once is refused before the long part
-    make_target(target).prepare()
+    chosen = make_target(target)
+    chosen.prepare()
+    if vendor_ops is not None and (chosen.name != "ascend" or vendor_ops.suffix != ".py"):
+        raise XCompileError(
+            f"--vendor-ops {vendor_ops} --target {target}: expected a .py file and an ascend target"
+        )
     ranges = dict(map(parse_range, dynamic))
     artifact.check_destination(out)
     module = load_module(file)
@@ -67,8 +73,23 @@ def run_compile(
     tokenizer = _tokenizer(getattr(module, "tokenizer", None))
     path = artifact.save(exe, out, examples=examples, tokenizer=tokenizer)
     _summary(exe, path, time.perf_counter() - start, sys.stderr if emit else sys.stdout)
+    if vendor_ops is not None:
+        _write_vendor_ops(exe, vendor_ops)
     for what in emit:
         _emit(exe, what)
+
+
+def _write_vendor_ops(exe: Executable, path: Path) -> None:
+    from safetensors.torch import save
+
+    from xcompile import vendor_ops
+
+    c = exe.compiled
+    assert c is not None
+    graph = vendor_ops.lower(c.imported.graph, c.target)
+    weights = {k: t.contiguous() for k, t in vendor_ops.weights(graph).items()}
+    hostcc.write_atomic(path.with_suffix(".safetensors"), save(weights))
+    hostcc.write_atomic(path, vendor_ops.emit(graph).encode())
 
 
 def _summary(exe: Executable, path: Path, seconds: float, to: Any) -> None:

@@ -188,10 +188,12 @@ __aicore__ inline void pow(const Floats& d, const Floats& a, const Floats& b, co
   where(s, c, s, g, n);
   // Of a negative number an even power, an odd one, or none
   Cast(t, b, RoundMode::CAST_FLOOR, count);
-  Muls(u, t, 0.5f, n);
+  Maxs(v, t, -16777216.0f, n);  // beyond, all are even
+  Mins(v, v, 16777216.0f, n);
+  Muls(u, v, 0.5f, n);
   Cast(u, u, RoundMode::CAST_FLOOR, count);
   Muls(u, u, -2.0f, n);
-  Add(u, u, t, n);
+  Add(u, u, v, n);
   Muls(u, u, -2.0f, n);
   Adds(u, u, 1.0f, n);
   Mul(u, u, s, n);
