@@ -100,8 +100,8 @@ def compile_command(
         Path | None,
         typer.Option(
             metavar="FILE.PY",
-            help="For ascend: also write the graph as eager calls of torch_npu's operators, and its "
-            "weights beside it (.safetensors).",
+            help="For ascend: also write the graph as eager calls of torch_npu's operators, and "
+            "its weights beside it (.safetensors).",
         ),
     ] = None,
     threads: Annotated[

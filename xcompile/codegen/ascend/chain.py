@@ -139,9 +139,12 @@ def _whole_rows(memory: Memory, columns: int, unit: int, ub: int) -> Capacity | 
     """As many whole rows as fit."""
     pitch = up(columns, unit)
     for ins, outs in ((2, 2), (2, 1), (1, 1)):
-        make = lambda r, a=ins, b=outs: Capacity(r * pitch, r, pitch, a, b)
+
+        def make(r: int, ins: int = ins, outs: int = outs) -> Capacity:
+            return Capacity(r * pitch, r, pitch, ins, outs)
+
         most = MOST_ROWS if memory.x.grid.rows else 1
-        rows = _largest(lambda r, make=make: memory.total(make(r)) <= ub, most)
+        rows = _largest(lambda r, f=make: memory.total(f(r)) <= ub, most)  # type: ignore[misc]
         if rows:
             return make(rows)
     return None

@@ -266,8 +266,8 @@ class Emitter:
         for text, r in x.constants.items():
             lines.append(f"op::fill({_part(r)}, {text}, 64);")
         for (kind, step), r in x.tables.items():
-            n = "kRows" if kind == ROW else "kColumns"
-            lines.append(f"offsets({_part(r)}, {step}, {n});")
+            count = "kRows" if kind == ROW else "kColumns"
+            lines.append(f"offsets({_part(r)}, {step}, {count});")
         if not lines:
             return []
         if any("(work" in line for line in lines):

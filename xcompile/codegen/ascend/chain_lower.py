@@ -291,7 +291,7 @@ class Lowering:
 
     def text(self, x: Scalar, ctype: str) -> str:
         symbolic = not isinstance(x.value, int | float)
-        return number(x, ctype, self.grid.dim(x.value) if symbolic else None)  # type: ignore[arg-type]
+        return number(x, ctype, self.grid.dim(x.value) if symbolic else None)
 
     def filled(self, x: Item, kind: str, ctype: str) -> Reg:
         """x over a whole tile, row or column."""

@@ -52,7 +52,7 @@ class Memory:
         self._banks()
 
     def _share(self) -> None:
-        """Columns that are only converted on arrival lie where tiles do, which are not then live."""
+        """Columns that are only converted on arrival lie where tiles do, then not live."""
         used = {r for stage in self.x.stages for s in (*stage.before, *stage.tiles) for r in s.regs}
         tiles = iter([p for p in self.pool if p.domain == TILE and p.width == 4])
         for o, r in self.x.column_loads:
@@ -157,14 +157,14 @@ class Memory:
                         slots[id(a)], slots[id(b)] = a, b
                         edges[id(a), id(b)] += 1
         weight: Counter[int] = Counter()
-        for (a, _), w in edges.items():
-            weight[a] += w
+        for (of, _), w in edges.items():
+            weight[of] += w
         done: set[int] = set()
-        for a, _ in weight.most_common():
-            near = [(slots[b], w) for (x, b), w in edges.items() if x == a and b in done]
-            odd = sum(w for b, w in near if b.odd)
-            slots[a].odd = sum(w for _, w in near) > 2 * odd
-            done.add(a)
+        for of, _ in weight.most_common():
+            near = [(slots[to], w) for (x, to), w in edges.items() if x == of and to in done]
+            odd = sum(w for to, w in near if to.odd)
+            slots[of].odd = sum(w for _, w in near) > 2 * odd
+            done.add(of)
 
     # -- bytes --------------------------------------------------------------------------------
     def size(self, slot: Slot, c: Capacity) -> int:
@@ -208,7 +208,7 @@ class Memory:
     def layout(self, c: Capacity, ub: int = 0) -> dict[str, int]:
         """Bytes of each buffer (of one of the queues'). If `ub` leaves room for it, what tiles are
         computed in begins at a region, apart from what moves."""
-        out = {}
+        out: dict[str, int] = {}
         for stage in self.queued:
             for name in ("in", "out"):
                 n = self.lay([s for s in stage if s.buffer == name], c)

@@ -96,7 +96,7 @@ def number(x: Scalar, ctype: str, dim: str | None = None) -> str:
 
 def rounded(x: Scalar) -> float:
     """Its value in its dtype."""
-    v = float(x.value)  # type: ignore[arg-type]
+    v = float(x.value)
     if x.dtype.is_floating_point:
         return float(torch.tensor(v, dtype=torch.float64).to(x.dtype))
     return v
