@@ -483,8 +483,9 @@ def test_rows_that_do_not_fit(cols: int) -> None:
         assert "stage1" in run.phase.source
         for rows, blocks in ((1, 48), (3, 2)):
             shapes = [v.shape for v in run.node.inputs]
-            given = [normal([rows if d == T else int(d) for d in s], v.dtype, k)
-                     for k, (s, v) in enumerate(zip(shapes, run.node.inputs, strict=True))]  # fmt: skip
+            shapes = [[rows if d == T else int(d) for d in s] for s in shapes]
+            dtypes = [v.dtype for v in run.node.inputs]
+            given = [normal(s, d, k) for k, (s, d) in enumerate(zip(shapes, dtypes, strict=True))]
             run.check(*given, T=rows, blocks=blocks)
 
 

@@ -13,8 +13,7 @@ namespace xc {
 template <class T, class Source, class Mask>
 __aicore__ inline void attend(TPipe& pipe, Team team, const Source& source, const AttnSizes& sizes,
                               const AttnTile& tile, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
-                              i64 oRow, i64 oHead, GM_ADDR workspace,
-                              const AttnMaskShape& shape) {
+                              i64 oRow, i64 oHead, GM_ADDR workspace, const AttnMaskShape& shape) {
   i64 cores = team.count, core = team.index;
   if ASCEND_IS_AIV {
     cores /= 2;

@@ -180,7 +180,8 @@ class AttnCube {
     for (int32_t i = 0; i < n;) {
       i64 found = 0;
       const i64 row = source_.row(t.request, w.key + at + i, n - i, found);
-      const i64 from = VALUES ? source_.v(t.request, row, t.head) : source_.k(t.request, row, t.head);
+      const i64 from =
+          VALUES ? source_.v(t.request, row, t.head) : source_.k(t.request, row, t.head);
       const GlobalTensor<T> src = VALUES ? v_[from] : k_[from];
       const int32_t run = static_cast<int32_t>(found);
       if constexpr (squares) {
@@ -294,7 +295,8 @@ class AttnCube {
 
   /// Rows of `band` x n keys of a piece, into L0C.
   __aicore__ inline void score(const LocalTensor<float>& sums, const LocalTensor<T>& q,
-                               const LocalTensor<T>& k, const AttnTask& t, int32_t band, int32_t n) {
+                               const LocalTensor<T>& k, const AttnTask& t, int32_t band,
+                               int32_t n) {
     const int32_t m = t.rowsOf(band), m16 = up16(m), n16 = up16(n), high = t.high();
     const int32_t deep = HALF / larger(m16, n16) / 16 * 16;
     const LocalTensor<T> from = t.heads > 1 ? k[band * d0_ * t.piece] : k;
@@ -391,9 +393,9 @@ class AttnCube {
   }
 
   /// Rows of `band` x n keys of P times a piece of V, into L0C.
-  __aicore__ inline void weigh(const LocalTensor<float>& sums, const LocalTensor<T>& p, int32_t high,
-                               const LocalTensor<T>& v, const AttnTask& t, int32_t band, int32_t n,
-                               bool first) {
+  __aicore__ inline void weigh(const LocalTensor<float>& sums, const LocalTensor<T>& p,
+                               int32_t high, const LocalTensor<T>& v, const AttnTask& t,
+                               int32_t band, int32_t n, bool first) {
     const int32_t m = t.rowsOf(band), m16 = up16(m), wide = smaller(dv0_, 128);
     const int32_t deep = HALF / larger(m16, up16(wide)) / 16 * 16;
     for (int32_t at = 0; at < n; at += deep) {
@@ -440,8 +442,10 @@ class AttnCube {
       cFree_.wait(cAt_);
       if (both) cFree_.wait(1);
       int32_t nextAt = 0, nextBand = 0;
-      if (t.whole) loadP(w, 0, 0);
-      else loadNext(w, nextAt, nextBand);
+      if (t.whole)
+        loadP(w, 0, 0);
+      else
+        loadNext(w, nextAt, nextBand);
       if (t.whole) {
         pLoaded_.wait(pOut_);
       }
@@ -479,8 +483,10 @@ class AttnCube {
         fromL0C(space_.outs[w.number & 1][band * t.bandRows * dv0_], sums[band * each], dv0_,
                 t.rowsOf(band), up16(t.rowsOf(band)), dv0_);
       cFree_.set(cAt_);
-      if (both) cFree_.set(1);
-      else cAt_ ^= 1;
+      if (both)
+        cFree_.set(1);
+      else
+        cAt_ ^= 1;
     }
     CrossCoreSetFlag<2, PIPE_FIX>(ATTN_OUTS);
   }

@@ -4,10 +4,10 @@
 
 namespace xc {
 
-constexpr i64 ATTN_STEP = 16;     // keys: tasks are cut at multiples
-constexpr i64 ATTN_LEAST = 128;   // keys of a part of a task, at least
-constexpr i64 ATTN_TASK = 2048;   // cycles that a task costs beside its keys
-constexpr int32_t ATTN_BAND = 128;  // rows that the cube core multiplies at once, at most
+constexpr i64 ATTN_STEP = 16;         // keys: tasks are cut at multiples
+constexpr i64 ATTN_LEAST = 128;       // keys of a part of a task, at least
+constexpr i64 ATTN_TASK = 2048;       // cycles that a task costs beside its keys
+constexpr int32_t ATTN_BAND = 128;    // rows that the cube core multiplies at once, at most
 constexpr int32_t ATTN_SUMS = 16384;  // floats of half of L0C
 
 /// Sizes that xcompile/codegen/ascend/attention.py chooses. A block of keys goes through one round
@@ -16,9 +16,9 @@ struct AttnTile {
   int32_t rows, keys, piece;  // of a task with one kv head: rows at most
   // Tasks with several kv heads, of at most headRows rows each.
   int32_t heads, headRows, headKeys, headPiece;
-  int32_t q, k, v, p;            // elements of buffers in L1
-  int32_t chunk;                 // scores that a vector core takes at once
-  int32_t scores, probs, outs;   // elements of a block's room in the workspace
+  int32_t q, k, v, p;                  // elements of buffers in L1
+  int32_t chunk;                       // scores that a vector core takes at once
+  int32_t scores, probs, outs;         // elements of a block's room in the workspace
   int32_t headCost, oneCost, rowCost;  // cycles of 16 keys: several heads, one, and for 16 rows
 };
 
@@ -31,7 +31,7 @@ struct AttnSizes {
 /// Rows of `heads` kv heads from `head` on, m of each: row r is row first + r % m of head
 /// head + r / m; a head's row f belongs to query f / group and query head f % group of the group.
 struct AttnTask {
-  i64 request, queries, all, limit0, step;  // all: keys of the request
+  i64 request, queries, all, limit0, step;   // all: keys of the request
   i64 first, keys, begin, end, start, cost;  // keys: what the last row sees; [begin, end) are ours
   int32_t head, heads, m, rows, block, piece, bands, bandRows;
   bool whole;  // scores and products of a block fit half of L0C each
@@ -44,13 +44,9 @@ struct AttnTask {
     return static_cast<int32_t>(least(bandRows, rows - band * bandRows));
   }
   __aicore__ inline i64 own() const { return most(keys, 1); }  // with no keys there is still a task
-  __aicore__ inline i64 units() const {
-    return ceilDiv(own(), ATTN_STEP) * cost + ATTN_TASK;
-  }
+  __aicore__ inline i64 units() const { return ceilDiv(own(), ATTN_STEP) * cost + ATTN_TASK; }
   /// Rows in NZ matrices of Q and P. Products have at least two rows.
-  __aicore__ inline int32_t high() const {
-    return (rows + (m == 1 ? 1 : 0) + 15) / 16 * 16;
-  }
+  __aicore__ inline int32_t high() const { return (rows + (m == 1 ? 1 : 0) + 15) / 16 * 16; }
   __aicore__ inline bool complete() const { return begin == 0 && end == own(); }
 };
 
@@ -141,8 +137,8 @@ template <class Source>
 class AttnWalk {
  public:
   AttnTask task;
-  i64 key, number;      // first key of the block; blocks before
-  int32_t count;        // keys; 0 if the task has none
+  i64 key, number;  // first key of the block; blocks before
+  int32_t count;    // keys; 0 if the task has none
   bool live, first, last;
 
   __aicore__ inline void init(const AttnDeal<Source>& deal, i64 core) {

@@ -47,8 +47,9 @@ class AttnMask {
       const i64 f = t.first + (row + i) % t.m, head = t.head + (row + i) / t.m;
       const i64 from = t.request * shape_.batch + (head * group_ + f % group_) * shape_.head +
                        f / group_ * shape_.row + w.key * shape_.key;
-      DataCopyPad(m[i * step], data_[from],
-                  DataCopyExtParams(1, static_cast<uint32_t>((one ? 1 : cols) * sizeof(M)), 0, 0, 0), pad);
+      DataCopyPad(
+          m[i * step], data_[from],
+          DataCopyExtParams(1, static_cast<uint32_t>((one ? 1 : cols) * sizeof(M)), 0, 0, 0), pad);
     }
     in_.EnQue(m);
     m = in_.template DeQue<M>();

@@ -174,7 +174,8 @@ class AttnVector {
     int32_t a = row % t.m, b = (row + n - 1) % t.m;
     if (row / t.m != (row + n - 1) / t.m) a = 0, b = t.m - 1;
     const i64 least_ = t.limit((t.first + a) / group) - w.key;
-    const int32_t cols = static_cast<int32_t>(least(t.limit((t.first + b) / group) - w.key, w.count));
+    const int32_t cols =
+        static_cast<int32_t>(least(t.limit((t.first + b) / group) - w.key, w.count));
     if (cols <= 0) {  // nothing is seen
       if (w.first) {
         Duplicate(max, ATTN_LOWEST, n);
@@ -278,7 +279,8 @@ class AttnVector {
                                LocalTensor<T> p, int32_t wide) {
     const AttnTask& t = w.task;
     const int32_t all = up(w.count, 64), high = t.high();
-    if (wide < all) Duplicate(p[wide * (step + 1)], static_cast<T>(0.0f), (all - wide) * (step + 1));
+    if (wide < all)
+      Duplicate(p[wide * (step + 1)], static_cast<T>(0.0f), (all - wide) * (step + 1));
     const int32_t copied = n + (t.m == 1 && row + n == t.rows ? 1 : 0);
     out_.EnQue(p);
     p = out_.template DeQue<T>();

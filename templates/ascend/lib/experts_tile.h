@@ -72,8 +72,9 @@ struct MoeTile {
   }
 };
 
-/// A core's tiles, in order: first its turns of the large experts, band of panels by band, each for
-/// all blocks of rows; then its run of the others, block of rows by block of rows.
+/// A core's tiles, in order: its turns of the large experts, band of panels by band, each for all
+/// blocks of rows; and its run of the others, block of rows by block of rows. Half of the cores
+/// begin with the one, half with the other: large experts keep the cubes busy, others the memory.
 template <class Tile>
 class MoeWalk {
  public:
@@ -96,19 +97,26 @@ class MoeWalk {
     tiles_ = starts_.GetValue(6);
     whole_ = tiles_ - tiles_ % count_;
     turn_ = cubes.index;
-    active_ = -1;
     first_ = rows_ = from_ = to_ = 0;
-    turns_ = tiles_ > 0;
+    active_ = -1;
+    turns_ = cubes.index < count_ / 2 && tiles_ > 0;
+    changed_ = false;
     if (!turns_) run();
     next();
   }
   __aicore__ inline void next() {
+    live = turns_ ? nextTurn() : nextUnit();
+    if (live || changed_) return;
+    changed_ = true;
+    turns_ = !turns_;
     if (turns_) {
-      if (nextTurn()) return;
-      turns_ = false;
+      first_ = rows_ = 0;
+      active_ = -1;
+      live = nextTurn();
+    } else {
       run();
+      live = nextUnit();
     }
-    nextUnit();
   }
   /// Do other tiles use the same weights?
   __aicore__ inline bool shared() const { return blocks_ > 1; }
@@ -149,10 +157,9 @@ class MoeWalk {
     task.expert = starts_.GetValue(7);
     open();
   }
-  __aicore__ inline void nextUnit() {
+  __aicore__ inline bool nextUnit() {
     for (;;) {
-      live = active_ < last_ || (active_ == last_ && unit_ < lastUnit_);
-      if (!live) return;
+      if (active_ > last_ || (active_ == last_ && unit_ >= lastUnit_)) return false;
       if (unit_ < limit_) break;
       first_ += rows_;
       unit_ = 0;
@@ -171,6 +178,7 @@ class MoeWalk {
     task.keep = resident_ && left > panels && unit_ + panels < limit_;
     fresh_ = false;
     unit_ += panels;
+    return true;
   }
   /// The expert with rows_ rows; limit_ is where this core's part of it ends.
   __aicore__ inline void open() {
@@ -192,6 +200,6 @@ class MoeWalk {
   i64 active_, unit_, first_, last_, lastUnit_;  // place in the list, and its end
   i64 tiles_, whole_, turn_, from_, to_;         // of the large experts; [from_, to_) of this one
   i64 rows_, m16_, blocks_, limit_;              // of the expert
-  bool turns_, resident_, fresh_;
+  bool turns_, changed_, resident_, fresh_;
 };
 }  // namespace xc
