@@ -20,7 +20,7 @@ CHIP = CHIPS["ascend910b"]
 TYPES = {"half": torch.float16, "bfloat16_t": torch.bfloat16, "float": torch.float32}
 # dtype, dtype of the weights of the sum, activation, panel and most rows of the two products
 KERNELS = [
-    ("half", "float", "silu", 32, 64, 48, 32),
+    ("half", "float", "silu", 32, 64, 96, 128),
     ("half", "half", "gelu", 128, 128, 128, 128),
     ("bfloat16_t", "bfloat16_t", "gelu_tanh", 64, 128, 32, 16),
     ("bfloat16_t", "float", "silu", 128, 128, 128, 128),
@@ -61,6 +61,8 @@ def route(kind: str, n: int, k: int, e: int, g: torch.Generator) -> torch.Tensor
         return torch.full((n, k), e // 2)
     if kind == "few":  # most experts empty, the others far apart
         return torch.tensor([0, e - 1])[torch.randint(0, 2, (n, k), generator=g)]
+    if kind == "nobody":
+        return torch.tensor([-1, e, 2**40])[torch.randint(0, 3, (n, k), generator=g)]
     assert kind == "bad"  # ids that no expert has
     bad = torch.tensor([-1, e, 2**40, -(2**33), 0])[torch.randint(0, 5, (n, k), generator=g)]
     ids = torch.randint(0, e, (n, k), generator=g)
@@ -138,6 +140,9 @@ CASES = [
     (1, "few", 40, 8, 384, 64, 40, 24, 2),
     (1, "random", 0, 4, 8, 96, 72, 24, 0),
     (1, "bad", 1, 3, 2, 37, 37, 3, 1),
+    (0, "nobody", 40, 2, 6, 72, 40, 24, 0),
+    (3, "nobody", 3, 8, 16, 37, 40, 3, 0),
+    (0, "random", 300, 1, 4, 331, 203, 24, 1),
     (2, "random", 1, 1, 1, 40, 96, 1, 0),
     (2, "zipf", 100, 8, 33, 200, 72, 24, 0),
     (2, "hot", 17, 3, 130, 96, 80, 3, 0),
