@@ -127,6 +127,7 @@ def new_graph(build: Build, **ranges: Range) -> Graph:
     g = Graph(symbols={"T": Range(0, 8192, 7), "S": Range(0, 1 << 30, 9), **ranges})
     g.outputs = list(build(g))
     used = {str(s) for v in g.inputs for d in v.shape for s in getattr(d, "free_symbols", ())}
+    used |= {str(s) for n in g.nodes for d in n.out.shape for s in getattr(d, "free_symbols", ())}
     g.symbols = {s: r for s, r in g.symbols.items() if s in used}
     return g
 
@@ -282,10 +283,8 @@ def test_powers() -> None:
         assert float(ulps(a[ok], b[ok]).max()) <= 7, k
     some = torch.tensor([0.0, 1.0, -1.0, 2.0, -3.0, 0.5, -2.5, math.inf, -math.inf, math.nan])
     x, y = some.repeat(len(some)), some.repeat_interleave(len(some))
-    keep = ~((x == 1) & y.isnan()) & ~((x == -1) & y.isinf())
-    got = run(x[keep], y[keep], T=int(keep.sum()))
-    want_last = x[keep] ** y[keep]
-    torch.testing.assert_close(got[-1], want_last, equal_nan=True, rtol=1e-6, atol=0)
+    got = run(x, y, T=len(x))
+    torch.testing.assert_close(got[-1], x**y, equal_nan=True, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [I64, I32])
@@ -384,7 +383,7 @@ def test_casts() -> None:
     for d, run in zip(TYPES, together(cases), strict=True):
         for rows in (1, 29):
             x = normal((rows, 23), d)
-            x = x.abs() if d.is_floating_point or d in (I64, I32) else x.clamp_min(0)
+            x = x.abs() if d.is_floating_point or d in (I64, I32) else x.clamp_min(0).to(d)
             run.check(x, T=rows)
 
 
@@ -410,8 +409,10 @@ def test_reductions(cols: int) -> None:
         return [g.add(OPS[n], v) for n in ("sum", "amax", "amin") for v in (x, h)]
 
     run = fused(build)
-    for rows, blocks in ((1, 48), (3, 2), (97, 5)):
-        run.check(normal((rows, cols)), normal((rows, cols), BF16), T=rows, blocks=blocks)
+    for rows, blocks in ((1, 48), (3, 2), (97, 5)):  # no sums that cancel: the bar is on the sum
+        x, h = normal((rows, cols)).abs(), normal((rows, cols), BF16).abs()
+        run.check(x, h, T=rows, blocks=blocks)
+        run.check(-x, -h, T=rows, blocks=blocks)
     x = normal((9, cols))
     x[2, cols // 2] = math.nan
     x[3, 0], x[4, -1] = math.inf, -math.inf
@@ -431,7 +432,7 @@ def test_reductions_of_integers(cols: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [F32, F16, BF16])
-@pytest.mark.parametrize("cols", [40, 96, 512, 1537])
+@pytest.mark.parametrize("cols", [40, 96, 512, 1537, 7168])
 def test_norms(dtype: torch.dtype, cols: int) -> None:
     def norms(g: Graph) -> list[Value]:
         x, y = g.input(Type(dtype, (T, cols)), "x"), g.input(Type(dtype, (T, cols)), "y")
@@ -449,7 +450,7 @@ def test_norms(dtype: torch.dtype, cols: int) -> None:
 
     made = [c for f in (norms, layer_norm, softmax) for c in piped(f)]
     for run in together(made):
-        for rows, blocks, seed in ((1, 48, 0), (50, 3, 1), (113, 48, 0)):
+        for rows, blocks, seed in ((1, 48, 0), (50, 3, 1), (113 if cols < 2000 else 5, 48, 0)):
             shapes = [v.shape for v in run.node.inputs]
             given = [normal([rows if d == T else int(d) for d in s], dtype, k)
                      for k, s in enumerate(shapes)]  # fmt: skip
@@ -502,8 +503,13 @@ def test_columns_that_only_the_call_knows() -> None:
     soft, mask = together([fused_of(softmax), fused(masked)])
     for rows, cols in ((1, 1), (3, 17), (5, 300), (2, 20011), (130, 4)):
         soft.check(normal((rows, cols)), T=rows, S=cols)
-        mask.check(normal((rows, cols), BF16), normal((rows, cols), torch.bool), normal((cols,)),
-                   normal((rows, 1)), T=rows, S=cols, blocks=11)  # fmt: skip
+        data = {
+            "x": normal((rows, cols), BF16),
+            "m": normal((rows, cols), torch.bool),
+            "w": normal((cols,)),
+            "r": normal((rows, 1)),
+        }
+        mask.check(*(data[v.name] for v in mask.node.inputs), T=rows, S=cols, blocks=11)
 
 
 def fused_of(build: Build) -> Case:
@@ -669,8 +675,10 @@ def accumulated(build: Callable[[Graph, list[Value]], Value], count: int, n: Any
     accs = [g.add(OPS["linear"], x, g.const(torch.zeros(n, 16, dtype=BF16), f"w{k}"))
             for k in range(count)]  # fmt: skip
     g.outputs = [build(g, accs)]
-    node = make_group(g.nodes, g.outputs, g.producers())
-    whole = Graph([*g.inputs], [node], [*node.outputs], g.consts, {}, g.symbols)
+    views = [n for n in g.nodes if n.op.name == "permute"]
+    made = [n for n in g.nodes if n not in views]
+    node = make_group(made, g.outputs, {n.out: n for n in made})
+    whole = Graph([*g.inputs], [*views, node], [*node.outputs], g.consts, {}, g.symbols)
     b = AscendBuilder(TARGET, whole, layouts(whole))
     body = node.body
     assert body is not None
@@ -691,7 +699,8 @@ def test_epilogues(n: int, wide: int) -> None:
     def residual(g: Graph, accs: list[Value]) -> Value:
         bias, x = g.input(Type(BF16, (n,)), "bias"), g.input(Type(BF16, (2, T, n)), "r")
         flip = g.add(OPS["permute"], g.input(Type(F32, (T, 2, n)), "p"), perm=(1, 0, 2))
-        return g.add(OPS["add"], x, g.add(OPS["mul"], g.add(OPS["add"], accs[0], bias), flip))
+        y = g.add(OPS["add"], x, g.add(OPS["mul"], g.add(OPS["add"], accs[0], bias), flip))
+        return g.add(CAST, y, dtype=BF16)
 
     def gated(g: Graph, accs: list[Value]) -> Value:
         return g.add(OPS["mul"], g.add(OPS["silu"], accs[0]), accs[1])

@@ -186,7 +186,9 @@ __aicore__ inline void pow(const Floats& d, const Floats& a, const Floats& b, co
   and_(c, c, k, n);
   Exp(g, g, n);
   where(s, c, s, g, n);
-  // Of a negative number an even power, an odd one, or none
+  Compares(c, x, 1.0f, CMPMODE::NE, count);  // 0 times an infinite exponent is no number
+  where(s, c, s, 1.0f, n);
+  // Of a negative number an even power, an odd one, or none, if it is finite
   Cast(t, b, RoundMode::CAST_FLOOR, count);
   Maxs(v, t, -16777216.0f, n);  // beyond, all are even
   Mins(v, v, 16777216.0f, n);
@@ -199,7 +201,10 @@ __aicore__ inline void pow(const Floats& d, const Floats& a, const Floats& b, co
   Mul(u, u, s, n);
   Compare(c, t, b, CMPMODE::EQ, count);
   where(u, c, u, nan(), n);
+  Compares(k, a, -3.40282347e+38f, CMPMODE::GE, count);
+  or_(k, k, c, n);
   Compares(c, a, 0.0f, CMPMODE::LT, count);
+  and_(c, c, k, n);
   where(s, c, u, s, n);
   Compares(c, b, 0.0f, CMPMODE::NE, count);
   where(d, c, s, 1.0f, n);

@@ -28,15 +28,17 @@ __aicore__ inline LocalTensor<T> part(const LocalTensor<uint8_t>& buffer, uint32
 }
 
 /// How many rows and columns tiles take: as many as fit, fewer where that leaves some tiles to
-/// overlap copies with arithmetic, but not less than `bytes` in an operand of `size` byte elements.
+/// overlap copies with arithmetic, but not less than `enough` elements. `whole`: a tile has all
+/// columns of its rows, as they are reduced.
 struct Fit {
   i64 rows, cols;
 
   __aicore__ inline Fit(i64 allRows, i64 allCols, i64 mostElements, i64 mostRows, i64 mostCols,
-                        i64 unit, i64 enough) {
+                        i64 unit, i64 enough, bool whole) {
     constexpr i64 kTiles = 6, kColumns = 256;
     cols = least(allCols, mostCols);
-    if (allRows == 1) cols = least(cols, most(most(enough, ceilDiv(allCols, kTiles)), kColumns));
+    if (allRows == 1 && !whole)
+      cols = least(cols, most(most(enough, ceilDiv(allCols, kTiles)), kColumns));
     if (cols < allCols) {
       cols = least(mostCols, alignUp(ceilDiv(allCols, ceilDiv(allCols, cols)), kColumns));
     }

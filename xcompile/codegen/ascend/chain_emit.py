@@ -93,6 +93,7 @@ class Emitter:
             "columns": g.dim(g.columns),
             "prepare": bool(prepare),
             "staged": x.staged,
+            "whole": "true" if g.reduces and not x.staged else "false",
             "cut": cut,
             "begin": self._begin() if x.staged else [],
             "end": self._end() if x.staged else [],
