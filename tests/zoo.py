@@ -28,7 +28,7 @@ FAMILIES = (
 )
 
 VOCAB = 211
-_COMMON: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "vocab_size": VOCAB,
     "max_position_embeddings": 512,
     "pad_token_id": 0,
@@ -40,7 +40,7 @@ _COMMON: dict[str, Any] = {
 
 def _deepseek_v3() -> Any:
     return transformers.DeepseekV3Config(
-        **_COMMON,
+        **COMMON,
         hidden_size=96,
         intermediate_size=112,
         moe_intermediate_size=40,
@@ -65,7 +65,7 @@ def _deepseek_v3() -> Any:
 
 def _deepseek_v2() -> Any:
     return transformers.DeepseekV2Config(
-        **_COMMON,
+        **COMMON,
         hidden_size=96,
         intermediate_size=112,
         moe_intermediate_size=40,
@@ -90,7 +90,7 @@ def _deepseek_v2() -> Any:
 
 def _mixtral() -> Any:
     return transformers.MixtralConfig(
-        **_COMMON,
+        **COMMON,
         hidden_size=72,
         intermediate_size=88,
         num_hidden_layers=2,
@@ -103,7 +103,7 @@ def _mixtral() -> Any:
 
 def _qwen2_moe() -> Any:
     return transformers.Qwen2MoeConfig(
-        **_COMMON,
+        **COMMON,
         hidden_size=80,
         intermediate_size=96,
         moe_intermediate_size=36,
@@ -120,7 +120,7 @@ def _qwen2_moe() -> Any:
 
 def _qwen3_moe() -> Any:
     return transformers.Qwen3MoeConfig(
-        **_COMMON,
+        **COMMON,
         hidden_size=80,
         intermediate_size=96,
         moe_intermediate_size=36,
@@ -136,7 +136,7 @@ def _qwen3_moe() -> Any:
 
 def _olmoe() -> Any:
     return transformers.OlmoeConfig(
-        **_COMMON,
+        **COMMON,
         hidden_size=64,
         intermediate_size=44,
         num_hidden_layers=2,
@@ -151,7 +151,7 @@ def _olmoe() -> Any:
 
 def _glm4_moe() -> Any:
     return transformers.Glm4MoeConfig(
-        **_COMMON,
+        **COMMON,
         hidden_size=96,
         intermediate_size=112,
         moe_intermediate_size=40,
@@ -173,7 +173,7 @@ def _glm4_moe() -> Any:
 
 def _llama() -> Any:
     return transformers.LlamaConfig(
-        **_COMMON,
+        **COMMON,
         hidden_size=72,
         intermediate_size=104,
         num_hidden_layers=2,
@@ -228,7 +228,12 @@ def zoo(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
         KeyError: for an unknown family.
     """
     config, class_name = _BUILDERS[name]
-    model = getattr(transformers, class_name)(config()).eval()
+    return build(getattr(transformers, class_name), config(), dtype, seed)
+
+
+def build(model_class: Any, config: Any, dtype: torch.dtype, seed: int) -> Any:
+    """A model of that class as :func:`zoo` makes them."""
+    model = model_class(config).eval()
     _spread_weights(model, seed)
     fp32 = {
         key: buffer.clone()

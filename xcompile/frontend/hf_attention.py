@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from xcompile.errors import UnsupportedError
 from xcompile.frontend import hf_mla, torch_ops
 from xcompile.frontend.hf_experts import is_experts, runs_our_op
+from xcompile.frontend.hf_limits import refuse_recurrent
 
 PAGED = "xllm_paged"
 
@@ -316,8 +317,10 @@ def attention_calls(model: nn.Module) -> list[AttentionCall]:
     """The attention calls of a prepared model in layer order, from a run without arithmetic.
 
     Raises:
-        UnsupportedError: if attention is not reached through the registry, once per layer.
+        UnsupportedError: if attention is not reached through the registry, once per layer, or if
+            a layer is no attention over keys.
     """
+    refuse_recurrent(model)
 
     def run(mode: Any) -> list[AttentionCall]:
         probe = _Probe()
@@ -341,6 +344,14 @@ def attention_calls(model: nn.Module) -> list[AttentionCall]:
             f"registry of transformers (layers seen: {layers})"
         )
     return calls
+
+
+def logits_without_attention(model: nn.Module, ids: list[int]) -> Tensor:
+    """Logits ``[n, V]`` of n tokens of one request, were all attention to give zeros."""
+    with torch.no_grad():
+        row = torch.tensor(ids, device=device_of(model))
+        position = torch.arange(len(ids), device=row.device)
+        return run_packed(model, row, position, position, _Probe(), len(ids))
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -30,7 +30,7 @@ def is_mla(module: nn.Module) -> bool:
     if not (hasattr(module, "expand_kv") and all(hasattr(module, name) for name in _NEEDS)):
         return False
     plain = type(module.kv_b_proj) is nn.Linear and module.kv_b_proj.bias is None
-    return plain and not hasattr(module, "indexer")
+    return plain and getattr(module, "indexer", None) is None
 
 
 @contextmanager

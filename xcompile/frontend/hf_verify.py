@@ -16,8 +16,9 @@ from xcompile.frontend.hf_attention import (
     PagedInputs,
     attention_forward,
     device_of,
+    logits_without_attention,
 )
-from xcompile.frontend.hf_experts import experts_forward, experts_function
+from xcompile.frontend.hf_experts import experts_forward, experts_function, stacked
 from xcompile.runtime.generate import allocate as allocate_caches
 
 
@@ -68,7 +69,7 @@ def verify_experts(path: str, module: Any) -> None:
     Raises:
         VerificationError: naming path, error and bar.
     """
-    gate_up = module.gate_up_proj
+    gate_up, _ = stacked(module)
     experts, hidden, dtype = gate_up.shape[0], gate_up.shape[2], gate_up.dtype
     generator = torch.Generator().manual_seed(0)
     original = experts_function(module, "eager")
@@ -121,6 +122,25 @@ def verify_attention(path: str, call: AttentionCall, dtype: torch.dtype) -> None
     _expect_equal(path, "attention without a mask", dense(attention_forward, None), want, bar)
     got = _paged_in_two_steps(call, query, key, value)
     _expect_equal(path, "paged attention", got, want, bar)
+
+
+def verify_tokens_meet_in_attention(model: nn.Module) -> None:
+    """Checks that tokens act on each other only through the attention that a step replaces.
+
+    A convolution over the sequence or a recurrent state would mix the requests of a step.
+
+    Raises:
+        VerificationError: if a token's logits change with another token while attention is off.
+    """
+    want, got = (logits_without_attention(model, ids) for ids in ([1, 2, 1], [1, 3, 1]))
+    bar = 8 * bar_of(want.dtype)
+    error = max(_relative_error(got[row], want[row]) for row in (0, 2))
+    if not error <= bar:
+        raise VerificationError(
+            f"{type(model).__name__}: without attention a token still depends on the others "
+            f"(relative L2 error {error:.2e}, bar {bar:.0e}): a convolution or a recurrent state, "
+            "which a step does not keep per request"
+        )
 
 
 def _paged_in_two_steps(call: AttentionCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend.hf_attention import (
@@ -39,8 +40,14 @@ from xcompile.frontend.hf_experts import (
     is_experts,
     why_not_expressible,
 )
+from xcompile.frontend.hf_limits import module_in, refuse_sparse
 from xcompile.frontend.hf_mla import latent
-from xcompile.frontend.hf_verify import VerificationError, verify_attention, verify_experts
+from xcompile.frontend.hf_verify import (
+    VerificationError,
+    verify_attention,
+    verify_experts,
+    verify_tokens_meet_in_attention,
+)
 from xcompile.runtime.generate import ModelSpec
 from xcompile.runtime.generate import allocate as allocate_caches
 
@@ -226,6 +233,7 @@ def _switch(model: Any, record: Preparation, found: Mapping[str, nn.Module]) -> 
         module: Any = found[path]
         setattr(module, FALLBACK, module.config._experts_implementation or "eager")
     if record.attention:
+        refuse_sparse(model)
         model.set_attn_implementation(IMPLEMENTATION)
         if model.config._attn_implementation != IMPLEMENTATION:
             raise UnsupportedError(
@@ -246,7 +254,7 @@ def _verify(model: Any, record: Preparation) -> tuple[str, ...]:
     with torch.no_grad():
         for path in record.experts:
             module = model.get_submodule(path)
-            signature = (type(module), module.gate_up_proj.shape, module.gate_up_proj.dtype)
+            signature = (type(module), module.down_proj.shape, module.down_proj.dtype)
             if signature not in verified:
                 verify_experts(path, module)
                 verified[signature] = path
@@ -302,14 +310,22 @@ class StepModel(nn.Module):
         super().__init__()
         if page < 1:
             raise XCompileError(f"page must be positive, got {page}")
-        if preparation(model) is None:
+        fresh = preparation(model) is None
+        if fresh:
             prepare(model, verify=verify)
         self.model = model.eval()
         self.page = page
         text = model.config.get_text_config()
         self.max_context: int = max_context or text.max_position_embeddings
-        with latent(model):
-            calls = attention_calls(model)
+        try:
+            with latent(model):
+                calls = attention_calls(model)
+            if verify:
+                verify_tokens_meet_in_attention(model)
+        except BaseException:
+            if fresh:
+                restore(model)
+            raise
         self.kv_shapes = tuple((c.kv_heads, c.key_size, c.value_size) for c in calls)
         layers: list[Any] = [call.module.layer_idx for call in calls]
         self.cache_of_layer: dict[int, int] = {layer: i for i, layer in enumerate(layers)}
@@ -495,7 +511,14 @@ def _export(
     # Without gradients: the rotary embedding switches them off itself, which would otherwise become
     # a nested graph.
     with torch.no_grad():
-        program = torch.export.export(
-            step, tuple(inputs.values()), dynamic_shapes=shapes, strict=False
-        )
+        try:
+            program = torch.export.export(
+                step, tuple(inputs.values()), dynamic_shapes=shapes, strict=False
+            )
+        except GuardOnDataDependentSymNode as error:
+            module = type(module_in(error.__traceback__)).__name__
+            raise UnsupportedError(
+                f"{type(step.model).__name__}: what {module} does depends on the values of "
+                f"tensors, so that one graph cannot serve every step: {error.cond}"
+            ) from error
         return program.run_decompositions({}) if functional else program
