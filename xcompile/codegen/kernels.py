@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from xcompile.codegen.expr import STORAGE, address, expression, load, register, store
 from xcompile.codegen.loops import LoopEmitter, make_space, padded, row_indices
+from xcompile.codegen.operands import (
+    Operand,
+    attribute,
+    operand,
+    operands,
+    symbol_lines,
+    used_symbols,
+)
 from xcompile.codegen.render import render
 from xcompile.errors import UnsupportedError
 from xcompile.ir import DTYPE_NAMES, Graph, Node, Value
 from xcompile.layout import Layout, row_stride
 from xcompile.ops.matmul import LINEAR
+from xcompile.ops.moe import is_gated
 from xcompile.passes.fuse_epilogue import GATE
 from xcompile.plan import Packed, Source
 from xcompile.symbolic import Dim, c_expr, dim_str, product
@@ -31,22 +37,6 @@ class Kernel:
     source: str
     args: tuple[Source, ...]
     unit: str = ""
-
-
-@dataclass(frozen=True)
-class Operand:
-    """What a template may ask of an operand; texts are C++ expressions."""
-
-    ptr: str
-    ctype: str
-    shape: list[str]
-    strides: list[str]
-    rows: str  # elements over all dims but the last
-    cols: str
-    size: str  # all elements
-    row_stride: str
-    at: str  # offset of row (i0, i1, ...) of the first result, broadcast
-    bits: int
 
 
 class KernelBuilder:
@@ -72,11 +62,7 @@ class KernelBuilder:
 
     # -- common ---------------------------------------------------------------------------
     def _finish(self, n: Node, label: str, args: list[Source], text: str) -> Kernel:
-        used = [
-            f"const i64 {s} = s[{k}];"
-            for k, s in enumerate(self.symbols)
-            if re.search(rf"\b{re.escape(s)}\b", text)
-        ]
+        used = symbol_lines(text, self.symbols)
         digest = hashlib.sha256(("\n".join(used) + text).encode()).hexdigest()[:8]
         name = f"{label}_{digest}"
         source = render(
@@ -182,8 +168,7 @@ class KernelBuilder:
         step = strides[-1]
         at = "n + j" if step == 1 else f"(n + j) * {c_expr(step)}"
         lines.append(store(f"y_[{at}]", names[result], n.out.dtype))
-        symbols = sorted({s for text in (*bases, *lines, *map(c_expr, row_dims)) for s in
-                          self.symbols if re.search(rf"\b{re.escape(s)}\b", text)})  # fmt: skip
+        symbols = used_symbols("\n".join((*bases, *lines, *map(c_expr, row_dims))), self.symbols)
         text = render(
             self.target.template_path,
             "linear.j2",
@@ -206,23 +191,11 @@ class KernelBuilder:
 
     # -- everything else: templates/<target>/<op>.j2, found by name -------------------------
     def _generic(self, n: Node) -> Kernel:
-        args: list[Source] = []
-        operands: list[Operand] = []
-        for k, v in enumerate(n.inputs):
-            packing = PACKING.get((n.op.name, k))
-            if packing and v not in self.graph.consts:
-                raise UnsupportedError(
-                    f"{n.op.name} with weights that are not constants ({n.origin or 'the graph'})"
-                )
-            operands.append(self._operand(v, f"a[{len(args)}]", n.out.type.rank))
-            args.append(Packed(packing, (v,)) if packing else v)
-        results = []
-        for k, v in enumerate(n.outputs):
-            if k in n.op.alias:
-                results.append(operands[n.op.alias[k]])
-            else:
-                results.append(self._operand(v, f"a[{len(args)}]", n.out.type.rank))
-                args.append(v)
+        packing = {k: kind for (op, k), kind in PACKING.items() if op == n.op.name}
+        if n.op.name == "moe_experts" and not is_gated(n.inputs[3].shape, n.inputs[4].shape):
+            packing[3] = "experts"  # up alone
+        found = operands(n, self.graph, packing, lambda v, k: self._operand(v, k, n.out.type.rank))
+        args = found.args
         workspace = "nullptr"
         if n.op.workspace is not None:
             workspace = f"(void*)a[{len(args)}]"
@@ -230,33 +203,17 @@ class KernelBuilder:
         text = render(
             self.target.template_path,
             f"{n.op.name}.j2",
-            ins=operands,
-            outs=results,
-            attrs={k: _c_attr(v) for k, v in n.attrs.items()},
+            ins=found.ins,
+            outs=found.outs,
+            attrs={k: attribute(v, STORAGE) for k, v in n.attrs.items()},
             workspace=workspace,
             row_lines=row_indices(list(n.out.shape[:-1])),
         )
         return self._finish(n, n.op.name, args, text)
 
-    def _operand(self, v: Value, at: str, rank: int) -> Operand:
+    def _operand(self, v: Value, place: int, rank: int) -> Operand:
         ctype = STORAGE[v.dtype]
-        strides = self.layouts[v].strides
-        shape = v.shape or (1,)
-        row = row_stride(shape, strides) if v.shape else 1
-        index = [f"i{k}" for k in range(rank - 1)]
-        row_at = address(index, padded(strides, v.shape, rank)[:-1]) if len(v.shape) <= rank else ""
-        return Operand(
-            ptr=f"({ctype}*){at}",
-            ctype=ctype,
-            shape=[c_expr(d) for d in v.shape],
-            strides=["0" if d == 1 else c_expr(s) for d, s in zip(v.shape, strides, strict=True)],
-            rows=c_expr(product(shape[:-1])),
-            cols=c_expr(shape[-1]),
-            size=c_expr(product(shape)),
-            row_stride=c_expr(row) if row is not None else "-1",
-            at=row_at,
-            bits=v.dtype.itemsize * 8,
-        )
+        return operand(v, self.layouts[v], f"({ctype}*)a[{place}]", ctype, rank)
 
 
 FLOATS = {torch.float32, torch.bfloat16}
@@ -308,18 +265,6 @@ PACKING = {
 
 def _ramp_strides(m: Node) -> tuple[Dim, ...]:
     return tuple(m.attrs["step"] if k == m.attrs["dim"] else 0 for k in range(m.out.type.rank))
-
-
-def _c_attr(v: Any) -> Any:
-    if isinstance(v, bool):
-        return "true" if v else "false"
-    if isinstance(v, torch.dtype):
-        return STORAGE[v]
-    if isinstance(v, float):
-        return f"{v!r}f" if math.isfinite(v) else str(v)
-    if isinstance(v, int) or hasattr(v, "free_symbols"):
-        return c_expr(v)
-    return v
 
 
 def describe(n: Node, symbols: list[str]) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +17,14 @@ from typing import Any
 
 import torch
 
-from xcompile.codegen.expr import address
 from xcompile.codegen.kernels import describe
-from xcompile.codegen.loops import padded
+from xcompile.codegen.operands import Operand, attribute, operand, operands, symbol_lines
 from xcompile.codegen.render import render
 from xcompile.errors import UnsupportedError
 from xcompile.ir import DTYPE_NAMES, Graph, Node, Value
-from xcompile.layout import Layout, row_stride
+from xcompile.layout import Layout
 from xcompile.ops.matmul import LINEAR
-from xcompile.plan import Packed, Source
-from xcompile.symbolic import c_expr, product
+from xcompile.plan import Source
 from xcompile.targets.ascend import Ascend
 
 STORAGE = {
@@ -55,22 +52,6 @@ class Phase:
     source: str
     args: tuple[Source, ...]
     unit: str
-
-
-@dataclass(frozen=True)
-class Operand:
-    """What a template may ask of an operand; texts are C++ expressions of the symbols."""
-
-    ptr: str
-    ctype: str
-    shape: list[str]
-    strides: list[str]
-    rows: str  # elements over all dims but the last
-    cols: str
-    size: str  # all elements
-    row_stride: str
-    at: str  # offset of row (i0, i1, ...) of the first result, broadcast
-    bits: int
 
 
 class AscendBuilder:
@@ -125,7 +106,7 @@ class AscendBuilder:
         share it. Pointers are a0, a1, ... in the order of `args`; symbols are in scope by name.
         """
         text = device(text)
-        heads = [f"const i64 {s} = s[{k}];" for k, s in enumerate(self.symbols) if _uses(text, s)]
+        heads = symbol_lines(text, self.symbols)
         digest = hashlib.sha256(
             "\n".join([*heads, *includes, unit, prelude, text]).encode()
         ).hexdigest()[:8]
@@ -157,78 +138,31 @@ class AscendBuilder:
         workspace  bytes of a last argument, `workspace` in the template
         context    more names for the template
         """
-        args: list[Source] = []
-        operands: list[Operand] = []
-        for k, v in enumerate(n.inputs):
-            kind = (packing or {}).get(k)
-            if kind and v not in self.graph.consts:
-                raise UnsupportedError(
-                    f"{n.op.name} with weights that are not constants ({n.origin or 'the graph'})"
-                )
-            operands.append(self.operand(v, f"a{len(args)}", n.out.type.rank))
-            args.append(Packed(kind, (v,)) if kind else v)
-        results = []
-        for k, v in enumerate(n.outputs):
-            if k in n.op.alias:
-                results.append(operands[n.op.alias[k]])
-            else:
-                results.append(self.operand(v, f"a{len(args)}", n.out.type.rank))
-                args.append(v)
+        rank = n.out.type.rank
+        found = operands(n, self.graph, packing or {}, lambda v, k: self.operand(v, f"a{k}", rank))
+        args = found.args
         if workspace is not None:
             context["workspace"] = f"a{len(args)}"
             args.append(workspace)
         text = render(
             self.target.template_path,
             f"{n.op.name}.j2",
-            ins=operands,
-            outs=results,
-            attrs={k: attribute(v) for k, v in n.attrs.items()},
+            ins=found.ins,
+            outs=found.outs,
+            attrs={k: attribute(v, STORAGE) for k, v in n.attrs.items()},
             chip=self.target.chip,
             **context,
         )
-        found = DIRECTIVE.findall(text)
-        unit = next((x for kind, x in found if kind == "unit"), "vector")
-        includes = [x for kind, x in found if kind == "include"]
+        said = DIRECTIVE.findall(text)
+        unit = next((x for kind, x in said if kind == "unit"), "vector")
+        includes = [x for kind, x in said if kind == "include"]
         return self.phase(n.op.name, unit, n, args, DIRECTIVE.sub("", text), includes)
 
     def operand(self, v: Value, ptr: str, rank: int) -> Operand:
         """What templates see of a value; `rank` is that of the index i0, i1, ... in `at`."""
-        strides = self.layouts[v].strides
-        shape = v.shape or (1,)
-        row = row_stride(shape, strides) if v.shape else 1
-        index = [f"i{k}" for k in range(rank - 1)]
-        row_at = address(index, padded(strides, v.shape, rank)[:-1]) if len(v.shape) <= rank else ""
-        return Operand(
-            ptr=ptr,
-            ctype=STORAGE[v.dtype],
-            shape=[c_expr(d) for d in v.shape],
-            strides=["0" if d == 1 else c_expr(s) for d, s in zip(v.shape, strides, strict=True)],
-            rows=c_expr(product(shape[:-1])),
-            cols=c_expr(shape[-1]),
-            size=c_expr(product(shape)),
-            row_stride=c_expr(row) if row is not None else "-1",
-            at=row_at,
-            bits=v.dtype.itemsize * 8,
-        )
+        return operand(v, self.layouts[v], ptr, STORAGE[v.dtype], rank)
 
 
 def device(text: str) -> str:
     """C++ text of dims, as kernels can compile it: they have no standard library."""
     return text.replace("std::max<i64>", "xc::most").replace("std::min<i64>", "xc::least")
-
-
-def _uses(text: str, symbol: str) -> bool:
-    return re.search(rf"\b{re.escape(symbol)}\b", text) is not None
-
-
-def attribute(v: Any) -> Any:
-    """An attribute of a node as C++."""
-    if isinstance(v, bool):
-        return "true" if v else "false"
-    if isinstance(v, torch.dtype):
-        return STORAGE[v]
-    if isinstance(v, float):
-        return f"{v!r}f" if math.isfinite(v) else str(v)
-    if isinstance(v, int) or hasattr(v, "free_symbols"):
-        return c_expr(v)
-    return v
