@@ -1,7 +1,9 @@
 """A decode step of a DeepSeek-V3-style model in the simulator: launches, time by kernel, and what
 sharing kernels between phases gains.
 
-    python -m benchmarks.ascend_step [--layers 2] [--requests 4] [--context 512] [--dtype bf16]
+    python -m benchmarks.ascend_step [--model ds-mini] [--layers 2] [--requests 4] [--context 512]
+
+`--model deepseek-v3` has the widths of DeepSeek-V3, with 16 experts and a vocabulary of 1024.
 
 Times are the cycle model's (docs/simulator.md), not a device's. `gap` is what the host needs to
 start a kernel that is launched; a captured graph replays without most of it.
@@ -27,9 +29,31 @@ from benchmarks.steps import Paged
 POLICIES = ("phase", "pair", "step")
 
 
-def model_of(layers: int, dtype: torch.dtype) -> Any:
+MODELS: dict[str, dict[str, Any]] = {
+    "ds-mini": {},
+    "deepseek-v3": {
+        "vocab_size": 1024,
+        "hidden_size": 7168,
+        "intermediate_size": 2048,
+        "moe_intermediate_size": 2048,
+        "num_attention_heads": 128,
+        "num_key_value_heads": 128,
+        "n_routed_experts": 16,
+        "num_experts_per_tok": 8,
+        "n_group": 4,
+        "topk_group": 2,
+        "q_lora_rank": 1536,
+        "kv_lora_rank": 512,
+        "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 128,
+        "v_head_dim": 128,
+    },
+}
+
+
+def model_of(name: str, layers: int, dtype: torch.dtype) -> Any:
     kind, sizes = _FAMILIES["ds-mini"]
-    options = {**_COMMON, **sizes, "num_hidden_layers": layers}
+    options = {**_COMMON, **sizes, **MODELS[name], "num_hidden_layers": layers}
     torch.manual_seed(0)
     cfg = getattr(transformers, kind)(**options)
     return transformers.AutoModelForCausalLM.from_config(cfg, dtype=dtype).eval()
@@ -52,10 +76,12 @@ def step_of(run: Any, requests: int, context: int) -> dict[str, Any]:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--model", choices=sorted(MODELS), default="ds-mini")
     p.add_argument("--layers", type=int, default=2)
     p.add_argument("--requests", type=int, default=4)
     p.add_argument("--context", type=int, default=512)
     p.add_argument("--dtype", choices=sorted(DTYPES), default="bf16")
+    p.add_argument("--launches", choices=POLICIES, nargs="*", default=POLICIES)
     p.add_argument("--chip", default="ascend910b")
     p.add_argument("--checks", default="none", help="as XC_SIM_CHECKS")
     a = p.parse_args()
@@ -64,8 +90,9 @@ def main() -> None:
     summary = Table(
         "launches", "kernels per step", "simulated us", "+ gaps us", "CPU s to simulate"
     )
-    for policy in POLICIES:
-        run = xcompile.compile(model_of(a.layers, DTYPES[a.dtype]), target=f"{a.chip}/{policy}")
+    for policy in a.launches:
+        model = model_of(a.model, a.layers, DTYPES[a.dtype])
+        run = xcompile.compile(model, target=f"{a.chip}/{policy}")
         report = step_of(run, a.requests, a.context)
         launches = report["launches"]
         busy = sum(x["us"] for x in launches)
