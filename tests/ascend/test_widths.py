@@ -1,4 +1,4 @@
-"""A model with the widths of DeepSeek-V3: kernels whose rows, heads and panels are the real ones."""
+"""A model with the widths of DeepSeek-V3: rows, heads and panels are the real ones."""
 
 from __future__ import annotations
 
