@@ -16,6 +16,7 @@ from xcompile.errors import UnsupportedError
 from xcompile.ir import Graph, Node, Value
 from xcompile.layout import Layout, row_stride
 from xcompile.plan import Packed, Source
+from xcompile.runtime.program import Arg
 from xcompile.symbolic import c_expr, product
 
 
@@ -98,6 +99,17 @@ def attribute(v: Any, storage: Mapping[torch.dtype, str]) -> Any:
     if isinstance(v, int) or hasattr(v, "free_symbols"):
         return c_expr(v)
     return v
+
+
+def pointer(a: Arg, inputs: int) -> str:
+    """Where a launch finds an argument, of a program with so many inputs."""
+    base = {
+        "arena": f"arena + at[{a.index}]",
+        "const": f"c[{a.index}]",
+        "input": f"io[{a.index}]",
+        "output": f"io[{inputs + a.index}]",
+    }[a.space]
+    return base if a.offset == 0 else f"{base} + {c_expr(a.offset)}"
 
 
 def used_symbols(text: str, symbols: Sequence[str]) -> list[str]:

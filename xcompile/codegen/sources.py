@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from xcompile.codegen import library
+from xcompile.codegen.operands import pointer
 from xcompile.codegen.render import render
 from xcompile.manifest import plan_fingerprint
 from xcompile.plan import Plan
-from xcompile.runtime.program import Arg
-from xcompile.symbolic import c_expr
 from xcompile.targets import Target
 
 PARTS = 2  # translation units that the emitted kernels are dealt over: parsing headers costs more
@@ -37,7 +36,7 @@ def _host(plan: Plan, target: Target, digest: str) -> str:
             {
                 "doc": f"{types} = {x.node.op.name}  {x.node.origin}".rstrip(),
                 "kernel": x.kernel,
-                "args": [_pointer(a, len(program.inputs)) for a in x.args],
+                "args": [pointer(a, len(program.inputs)) for a in x.args],
             }
         )
     return render(
@@ -52,13 +51,3 @@ def _host(plan: Plan, target: Target, digest: str) -> str:
         buffers=len(plan.buffers),
         program=plan_fingerprint(plan, target),
     )
-
-
-def _pointer(a: Arg, inputs: int) -> str:
-    base = {
-        "arena": f"arena + at[{a.index}]",
-        "const": f"c[{a.index}]",
-        "input": f"io[{a.index}]",
-        "output": f"io[{inputs + a.index}]",
-    }[a.space]
-    return base if a.offset == 0 else f"{base} + {c_expr(a.offset)}"

@@ -100,14 +100,10 @@ def _several(
         return None
     head_rows, best = up(group, 16), None
     for heads in range(2, kv_heads + 1):
-        keys = min(512, SUMS // (heads * head_rows) // 64 * 64)
+        both = heads * head_rows
+        keys = min(512, SUMS // both // 64 * 64, p // up(both + 1, 16) // 64 * 64)
         piece = min(128, k // (heads * d) // 16 * 16, v // (heads * dv) // 16 * 16)
-        fits = keys >= 128 and piece >= 16 and heads * head_rows <= rows
-        fits = (
-            fits
-            and heads * head_rows * dv <= 2 * SUMS
-            and up(heads * head_rows + 1, 16) * keys <= p
-        )
+        fits = keys >= 128 and piece >= 16 and both <= rows and both * dv <= 2 * SUMS
         if kv_heads % heads or not fits:
             continue
         best = (heads, head_rows, keys, piece)

@@ -12,17 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xcompile import tensorfile
 from xcompile.codegen.ascend.builder import device
+from xcompile.codegen.operands import pointer
 from xcompile.codegen.render import render
 from xcompile.ir import Type
 from xcompile.manifest import constants, plan_fingerprint
 from xcompile.plan import Launch, Plan
 from xcompile.runtime.program import Arg
-from xcompile.symbolic import c_expr, dim_str
+from xcompile.symbolic import c_expr
 from xcompile.targets.ascend import Ascend
 
 MAX_POINTERS = 48  # more come from a table in global memory
@@ -141,7 +142,7 @@ def emit(plan: Plan, target: Ascend) -> dict[str, str]:
         {
             "kernel": g.name,
             "blocks": "cores->vector" if g.unit == "vector" else "cores->cube",
-            "args": [_pointer(a, len(program.inputs)) for a in g.pointers],
+            "args": [pointer(a, len(program.inputs)) for a in g.pointers],
             "doc": _doc(g),
         }
         for g in made
@@ -228,16 +229,3 @@ def _library(target: Ascend, files: dict[str, str]) -> dict[str, str]:
         out[f"lib/{name}"] = path.read_text()
         todo += INCLUDE.findall(out[f"lib/{name}"])
     return out
-
-
-def _pointer(a: Arg, inputs: int) -> str:
-    base = {
-        "arena": f"arena + at[{a.index}]",
-        "const": f"c[{a.index}]",
-        "input": f"io[{a.index}]",
-        "output": f"io[{inputs + a.index}]",
-    }[a.space]
-    return base if a.offset == 0 else f"{base} + {dim_str(a.offset)}"
-
-
-__all__: Sequence[str] = ["emit", "groups"]
