@@ -74,7 +74,9 @@ def measure(shape: str, n: int, kind: str, t: str, a: Any) -> tuple[dict[str, An
     dtype = {"half": torch.float16, "bfloat16_t": torch.bfloat16, "float": torch.float32}[t]
     up, down = choose(chip, i, True), choose(chip, h, False)
     if a.panels:
-        up, down = (type(up)(int(p), min(128, 16384 // int(p))) for p in a.panels.split(","))
+        up, down = (
+            type(up)(int(p), min(a.most, 16384 // int(p) // 16 * 16)) for p in a.panels.split(",")
+        )
     size = dtype.itemsize
     ids = route(kind, n, k, e)
     of = lambda cut, w, d, half: -(-w // (cut.panel // half)) * cut.panel * (-(-d // 16) * 16) * e
@@ -127,6 +129,7 @@ def main() -> None:
     p.add_argument("--routing", default="even,uniform,zipf,hot")
     p.add_argument("--dtype", default="bfloat16_t")
     p.add_argument("--panels", default="")
+    p.add_argument("--most", type=int, default=128, help="rows of a tile, with --panels")
     p.add_argument("--trace", default=None)
     p.add_argument("--verbose", action="store_true")
     a = p.parse_args()

@@ -160,10 +160,10 @@ class MoeScatter {
 
 /// The transfers of weights of a core's tiles, one after the other: of each piece of A's K, of each
 /// sub-tile, by KC.
-template <class Tile>
+template <class Tile, class Walk>
 class MoeCursor {
  public:
-  MoeWalk<Tile> walk;
+  Walk walk;
   i64 k;            // where the piece of A begins
   int32_t depth;    // of the piece
   int32_t piece;    // its number in the tile
@@ -211,7 +211,13 @@ class MoeCursor {
 };
 
 /// One of the two products on one cube core.
-template <class Tile, class Source, class Sink>
+///
+/// Walk: gives this core's tiles one by one, see MoeWalk.
+/// Source: load(dst, task, k, depth, at) loads the task's rows from `at` on, x K [k, k + depth), as
+///         NZ with columns of m16 rows, or a part of them; returns what comes next.
+/// Sink: begin(sums, task, panel), then step() until it says true, take a finished sub-tile out of
+///       L0C (NZ, columns of m16 rows) on the FIX pipe.
+template <class Tile, class Source, class Sink, class Walk = MoeWalk<Tile>>
 class MoeCube {
  public:
   using T = typename Tile::Type;
@@ -231,11 +237,11 @@ class MoeCube {
     once_.SetL2CacheHint(CacheMode::CACHE_MODE_DISABLE);
   }
 
-  __aicore__ inline void run(const MoeWalk<Tile>& walk) {
+  __aicore__ inline void run(const Walk& walk) {
     init();
     ahead_.walk = walk;
     ahead_.init(all_);
-    MoeCursor<Tile> now;
+    MoeCursor<Tile, Walk> now;
     now.walk = walk;
     now.init(all_);
     while (now.walk.live) {
@@ -280,7 +286,7 @@ class MoeCube {
 
   /// MTE2: the next few rows of A that the panels ahead are the first to need, or else a panel.
   __aicore__ inline void fetch() {
-    MoeCursor<Tile>& c = ahead_;
+    MoeCursor<Tile, Walk>& c = ahead_;
     if (!c.walk.live) return;
     const MoeTask& t = c.task();
     if (c.firstOfPiece() && t.load && row_ < t.m) {
@@ -319,7 +325,7 @@ class MoeCube {
 
   /// MTE1 and M: what the oldest transfer brought, and FIX when a sub-tile is finished. Short
   /// transfers in and out are issued in between, so that no queue of the other pipes runs empty.
-  __aicore__ inline void multiply(MoeCursor<Tile>& c) {
+  __aicore__ inline void multiply(MoeCursor<Tile, Walk>& c) {
     const MoeTask& t = c.task();
     const int32_t slot = (cOut_ + c.sub) % Tile::WIDE;
     const LocalTensor<T> a = a1_[((aOut_ + c.piece) & 1) * (MOE_A / sizeof(T)) + c.at * t.m16];
@@ -394,7 +400,7 @@ class MoeCube {
   i64 panels_, panelSize_, all_;
   Source& source_;
   Sink& sink_;
-  MoeCursor<Tile> ahead_;
+  MoeCursor<Tile, Walk> ahead_;
   TBuf<TPosition::A1> l1_;
   TBuf<TPosition::A2> l0a_;
   TBuf<TPosition::B2> l0b_;

@@ -1,0 +1,316 @@
+"""Routed experts on Ascend by the cycle model: the fused kernel against separate operations.
+
+    python -m benchmarks.groupgemm_ascend [--inner 128,512] [--tokens 16,64] [--routing uniform]
+    python -m benchmarks.groupgemm_ascend --prefill
+
+Hidden size 7168, bf16, 910B1; whole gated experts (gate, up, activation, down, weighted sum). The
+separate operations (groupgemm_unfused.h) are six launches: sort, copy of the tokens, first product
+with an expert to a core in turn, activation, second product, weighted sum. They use the same tiles,
+pipeline and sort as the fused kernel, and their launches cost no time here.
+
+DeepSeek-V3 has 256 experts, 8 of them for a token. Fewer experts are simulated for larger inner
+sizes, with fewer for a token, so that experts have as many rows as there (see EXPERTS); so a point
+takes at most a minute or so. Routings: `uniform` and `zipf` draw different experts for a token;
+`onehot` sends every row to one expert. `cut` is the time saved, `xLLM` the cut it publishes for its
+grouped product. `read`, `written`: bytes of device memory against the least: weights of the experts
+that have rows, tokens, ids, weights of the sum, results, each once. `least` is the time in which
+memory or cubes could do the minimum, as a share of the fused kernel's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from xcompile import sim
+from xcompile.codegen.ascend.moe_experts import choose, workspace_bytes
+from xcompile.targets.ascend import CHIPS
+
+LIB = Path(__file__).parents[1] / "templates" / "ascend" / "lib"
+HIDDEN = 7168
+CHIP = CHIPS["ascend910b"]
+EXPERTS = {128: 256, 512: 128, 1024: 64, 2048: 64}  # inner size: experts; 32 for each of a token's
+TOKENS = (16, 32, 64, 128, 256, 512)
+ROUTINGS = ("uniform", "zipf", "onehot")
+# Inner size, tokens: microseconds of xLLM's grouped product before and after.
+PUBLISHED = {
+    (128, 16): (154, 108),
+    (512, 16): (369, 302),
+    (1024, 16): (720, 563),
+    (2048, 16): (1340, 1095),
+    (128, 64): (277, 173),
+    (512, 64): (816, 626),
+    (1024, 64): (1538, 1197),
+    (2048, 64): (3245, 2320),
+    (128, 256): (336, 236),
+    (512, 256): (897, 793),
+    (1024, 256): (1768, 1530),
+    (2048, 256): (3570, 2820),
+}
+PEAK = 2 * 16**3  # multiplications and additions a cycle of one cube, 16 bit
+SOURCE = """
+#include "groupgemm_unfused.h"
+using namespace xc;
+using First = MoeTile<bfloat16_t, {a.panel}, {a.rows}, true>;
+using Second = MoeTile<bfloat16_t, {b.panel}, {b.rows}, false>;
+#define ARGUMENTS                                                                             \\
+  int64_t x, int64_t expert, int64_t weight, int64_t up, int64_t down, int64_t y, int64_t space, \\
+      int64_t n, int64_t k, int64_t e, int64_t h, int64_t i
+#define BEGIN                                                  \\
+  TPipe pipe;                                                  \\
+  Team team{{(int32_t)GetBlockIdx(), (int32_t)GetBlockNum()}}; \\
+  const MoeSizes s{{n, k, e, h, i, h}};
+#define AT(p) reinterpret_cast<GM_ADDR>(p)
+
+extern "C" __global__ __mix__(1, 2) void fused(ARGUMENTS) {{
+  BEGIN
+  if ASCEND_IS_AIV {{
+    team.count *= 2;
+  }}
+  moeExperts<First, Second, float, MoeAct::silu>(pipe, team, s, AT(x), AT(expert),
+                                                   AT(weight), AT(up), AT(down), AT(y), AT(space));
+  PipeBarrier<PIPE_ALL>();
+}}
+extern "C" __global__ __vector__ void sort_rows(ARGUMENTS) {{
+  BEGIN unfused::sortRows<First>(pipe, team, s, AT(expert), AT(space));
+}}
+extern "C" __global__ __vector__ void copy_rows(ARGUMENTS) {{
+  BEGIN unfused::copyRows<First>(pipe, team, s, AT(x), AT(space));
+}}
+extern "C" __global__ __cube__ void gate_up(ARGUMENTS) {{
+  BEGIN unfused::gateUp<First>(pipe, team, s, AT(up), AT(space));
+}}
+extern "C" __global__ __vector__ void activate(ARGUMENTS) {{
+  BEGIN unfused::activate<First, MoeAct::silu>(pipe, team, s, AT(space));
+}}
+extern "C" __global__ __cube__ void product(ARGUMENTS) {{
+  BEGIN unfused::down<First, Second>(pipe, team, s, AT(down), AT(space));
+}}
+extern "C" __global__ __vector__ void combine(ARGUMENTS) {{
+  BEGIN unfused::combine<First, float>(pipe, team, s, AT(expert), AT(weight), AT(y), AT(space));
+}}
+"""
+FUSED = (("fused", CHIP.aic),)
+UNFUSED = (
+    ("sort_rows", CHIP.aiv),
+    ("copy_rows", CHIP.aiv),
+    ("gate_up", CHIP.aic),
+    ("activate", CHIP.aiv),
+    ("product", CHIP.aic),
+    ("combine", CHIP.aiv),
+)
+
+
+def route(kind: str, n: int, k: int, e: int) -> torch.Tensor:
+    """Expert ids [n, k]; of `onehot`, one a token, for as many rows."""
+    g = torch.Generator().manual_seed(n)
+    if kind == "onehot":
+        return torch.full((n * k, 1), e // 2)
+    score = -torch.log(torch.rand(n, e, generator=g))
+    if kind == "zipf":
+        score *= torch.arange(1, e + 1.0)
+    else:
+        assert kind == "uniform", kind
+    return score.topk(k, -1, largest=False).indices
+
+
+@dataclass(frozen=True)
+class Run:
+    """Microseconds of each launch; bytes of device memory read and written by all."""
+
+    us: dict[str, float]
+    read: float
+    written: float
+
+    @property
+    def total(self) -> float:
+        return sum(self.us.values())
+
+
+@dataclass(frozen=True)
+class Row:
+    inner: int
+    tokens: int
+    routing: str
+    experts: int
+    active: int
+    most: int  # rows of one expert
+    unfused: Run
+    fused: Run
+    read: float  # bytes, at least
+    written: float
+    bound: float  # microseconds, at least
+    cpu: float  # seconds to simulate both
+
+    @property
+    def cut(self) -> float:
+        return 1 - self.fused.total / self.unfused.total
+
+
+def align(tensor: torch.Tensor) -> torch.Tensor:
+    """The same where device memory would begin."""
+    room = zeros(tensor.nbytes)
+    return room.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+
+
+def zeros(size: int) -> torch.Tensor:
+    """Bytes on a 512-byte boundary. Pages that are only read take no memory."""
+    room = np.zeros(size + 512, np.uint8)
+    start = -room.ctypes.data % 512
+    return torch.from_numpy(room[start : start + size])
+
+
+@dataclass(frozen=True)
+class Call:
+    """Tensors in the memory of the simulated device, and the sizes of the problem."""
+
+    x: torch.Tensor
+    ids: torch.Tensor
+    weight: torch.Tensor
+    up: torch.Tensor  # packed, as the tiles want it
+    down: torch.Tensor
+    y: torch.Tensor
+    space: torch.Tensor
+    experts: int
+    inner: int
+
+    @classmethod
+    def make(cls, ids: torch.Tensor, experts: int, inner: int) -> Call:
+        n, k = ids.shape
+        first, second = choose(CHIP, inner, True), choose(CHIP, HIDDEN, False)
+        panels = -(-inner // (first.panel // 2)), -(-HIDDEN // second.panel)
+        deep = -(-inner // 16) * 16
+        space = int(workspace_bytes(n * k, experts, HIDDEN, inner, 2, first.sums))
+        space += n * k * (HIDDEN + 2 * deep) * 2 + 1024  # of the separate operations
+
+        def bf16(*shape: int) -> torch.Tensor:
+            return zeros(2 * math.prod(shape)).view(torch.bfloat16).view(shape)
+
+        return cls(
+            bf16(n, HIDDEN),
+            align(ids),
+            align(torch.ones(n, k)),
+            bf16(experts, panels[0] * first.panel * HIDDEN),
+            bf16(experts, panels[1] * second.panel * deep),
+            bf16(n, HIDDEN),
+            zeros(space),
+            experts,
+            inner,
+        )
+
+    def run(self, names: tuple[tuple[str, int], ...], checks: str = "none") -> Run:
+        """Kernels one after the other, beginning with a cold L2."""
+        first, second = choose(CHIP, self.inner, True), choose(CHIP, HIDDEN, False)
+        folders = [LIB, Path(__file__).parent]
+        text = SOURCE.format(a=first, b=second)
+        kernels = [
+            sim.load(text, name, blocks=blocks, include=folders, checks=checks)
+            for name, blocks in names
+        ]
+        lib = kernels[0].module.lib
+        # Addresses, not arrays: those would move to other memory for each launch.
+        memory = self.x, self.ids, self.weight, self.up, self.down, self.y, self.space
+        address = [t.data_ptr() for t in memory]
+        sizes = *self.ids.shape, self.experts, HIDDEN, self.inner
+        us, read, written = {}, 0.0, 0.0
+        for t in memory:
+            lib.ascsim_gm_add(ctypes.c_void_p(t.data_ptr()), ctypes.c_size_t(t.nbytes), 1)
+        try:
+            lib.ascsim_cold_l2()
+            for kernel, (name, _) in zip(kernels, names, strict=True):
+                result = kernel(*address, *sizes)
+                (report,) = result.report["launches"]
+                us[name] = result.microseconds
+                read += report["bytes"]["HBM read"]
+                written += report["bytes"]["HBM write"]
+        finally:
+            for t in memory:
+                lib.ascsim_gm_remove(ctypes.c_void_p(t.data_ptr()))
+        return Run(us, read, written)
+
+
+def measure(inner: int, tokens: int, routing: str, experts: int, topk: int) -> Row:
+    begun = time.process_time()
+    ids = route(routing, tokens, topk, experts)
+    n, k = ids.shape
+    call = Call.make(ids, experts, inner)
+    runs = [call.run(names) for names in (UNFUSED, FUSED)]
+    counts = ids.flatten().bincount()
+    active = int((counts > 0).sum())
+    written = n * HIDDEN * 2.0
+    read = active * 3.0 * HIDDEN * inner * 2 + n * HIDDEN * 2 + n * k * 12
+    cube = n * k * 6.0 * HIDDEN * inner / (CHIP.aic * PEAK * CHIP.clock)
+    bound = max((read + written) / CHIP.hbm, cube) * 1e6
+    return Row(
+        *(inner, tokens, routing, experts, active, int(counts.max()), runs[0], runs[1]),
+        *(read, written, bound, time.process_time() - begun),
+    )
+
+
+def rows(
+    inners: tuple[int, ...] = tuple(EXPERTS),
+    tokens: tuple[int, ...] = TOKENS,
+    routings: tuple[str, ...] = ROUTINGS,
+) -> Iterator[Row]:
+    for routing in routings:
+        for inner in inners:
+            for n in tokens:
+                e = EXPERTS[inner]
+                yield measure(inner, n, routing, e, e // 32)
+
+
+def prefill(routings: tuple[str, ...] = ROUTINGS) -> Iterator[Row]:
+    """4096 rows for 16 experts: bound by the cubes."""
+    for routing in routings:
+        yield measure(2048, 4096, routing, 16, 1)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--inner", default=",".join(map(str, EXPERTS)))
+    p.add_argument("--tokens", default=",".join(map(str, TOKENS)))
+    p.add_argument("--routing", default=",".join(ROUTINGS))
+    p.add_argument("--prefill", action="store_true", help="4096 rows for 16 experts instead")
+    p.add_argument("--phases", action="store_true", help="times of the separate launches")
+    a = p.parse_args()
+    numbers = lambda text: tuple(int(x) for x in text.split(","))
+    routings = tuple(a.routing.split(","))
+    table = Table(
+        *("inner", "tokens", "routing", "experts", "active", "most rows", "separate us"),
+        *("fused us", "ratio", "cut", "xLLM", "least", "read", "written", "cpu s"),
+    )
+    console = Console(width=150)
+    found = prefill(routings) if a.prefill else rows(numbers(a.inner), numbers(a.tokens), routings)
+    for r in found:
+        before, after = PUBLISHED.get((r.inner, r.tokens), (0, 0))
+        same = before and r.routing == "uniform" and not a.prefill
+        table.add_row(
+            *(str(r.inner), str(r.tokens), r.routing, str(r.experts), str(r.active), str(r.most)),
+            *(f"{r.unfused.total:.1f}", f"{r.fused.total:.1f}"),
+            *(f"{r.unfused.total / r.fused.total:.2f}", f"{r.cut:.0%}"),
+            *(f"{1 - after / before:.0%}" if same else "", f"{r.bound / r.fused.total:.0%}"),
+            *(f"{r.fused.read / r.read:.2f}x", f"{r.fused.written / r.written:.2f}x"),
+            f"{r.cpu:.0f}",
+        )
+        print(
+            r.inner, r.tokens, r.routing, f"{r.unfused.total:.1f} {r.fused.total:.1f}", flush=True
+        )
+        if a.phases:
+            print({k: round(v, 1) for k, v in r.unfused.us.items()}, flush=True)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
