@@ -51,19 +51,8 @@ extern "C" __global__ __mix__(1, 2) void dense{at}_{t}(
   PipeBarrier<PIPE_ALL>();
 }}
 """
-PAGED_NAMES = [
-    "tokens",
-    "count",
-    "pages",
-    "page",
-    "qRow",
-    "qHead",
-    "oRow",
-    "oHead",
-    "kRow",
-    "kHead",
-    "vRow",
-    "vHead",
+PAGED_NAMES = ["tokens", "count", "pages", "page"] + [
+    f"{x}{y}" for x in "qokv" for y in ("Row", "Head")
 ]
 DENSE_NAMES = ["batch", "rows", "all", "causal"] + [
     f"{x}{y}" for x in "qkvo" for y in ("Batch", "Head", "Row")

@@ -10,7 +10,7 @@ namespace xc {
 /// Tasks that are cut leave partial results, which the vector cores merge in the end.
 ///
 /// T: half, bfloat16_t or float. Sums are float; P is rounded to T.
-template <class T, class Source, class Mask>
+template <class T, class Source, class Mask, class Walk = AttnWalk<Source>>
 __aicore__ inline void attend(TPipe& pipe, Team team, const Source& source, const AttnSizes& sizes,
                               const AttnTile& tile, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
                               i64 oRow, i64 oHead, GM_ADDR workspace, const AttnMaskShape& shape) {
@@ -21,30 +21,34 @@ __aicore__ inline void attend(TPipe& pipe, Team team, const Source& source, cons
   }
   const AttnDeal<Source> deal(source, tile, sizes, cores);
   const AttnSpace<T> space(workspace, tile, core);
-  AttnWalk<Source> walk;
-  walk.init(deal, core);
+  Walk walk;
+  walk.init(deal, core, cores);
   if ASCEND_IS_AIC {
-    AttnCube<T, Source> cube(pipe, deal, space, q, k, v);
+    AttnCube<T, Source, Walk> cube(pipe, deal, space, q, k, v);
     if (walk.live) cube.run(walk);
     PipeBarrier<PIPE_ALL>();
-    if (deal.cores() > 1) SyncAll<false>();
+    if (walk.shared()) SyncAll<false>();
   }
   if ASCEND_IS_AIV {
     const AttnStore<T, Source> store(deal, o, oRow, oHead);
     Mask mask(shape);
-    AttnVector<T, Source, Mask> vector(pipe, deal, space, store, mask);
+    AttnVector<T, Source, Mask, Walk> vector(pipe, deal, space, store, mask);
     if (walk.live) {
       mask.init(pipe, tile, sizes);
       vector.run(walk, core);
     }
     PipeBarrier<PIPE_ALL>();
-    if (deal.cores() > 1) {
+    if (walk.shared()) {
       pipe.Reset();
       SyncAll<false>();
       if (vector.cut[0] || vector.cut[1]) {
         AttnMerge<T, Source> merge(pipe, deal, space, store);
-        for (int32_t i = 0; i < 2; ++i)
-          if (vector.cut[i]) merge.run(vector.parts[i], core);
+        for (int32_t i = 0; i < 2; ++i) {
+          if (!vector.cut[i]) continue;
+          i64 first = core, last = core;
+          walk.span(vector.parts[i], core, first, last);
+          merge.run(vector.parts[i], core, first, last);
+        }
       }
     }
   }

@@ -47,12 +47,11 @@ class AttnSpace {
 };
 
 /// Loads of Q, K, V and P, in the order in which pieces are needed, run ahead of the products.
-template <class T, class Source>
+template <class T, class Source, class Walk>
 class AttnCube {
  public:
   static constexpr int32_t K0 = 32 / sizeof(T);
   static constexpr int32_t HALF = L0_BYTES / 2 / sizeof(T);  // elements of half of L0A or L0B
-  using Walk = AttnWalk<Source>;
 
   __aicore__ inline AttnCube(TPipe& pipe, const AttnDeal<Source>& deal, const AttnSpace<T>& space,
                              GM_ADDR q, GM_ADDR k, GM_ADDR v)

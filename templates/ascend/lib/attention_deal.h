@@ -132,18 +132,48 @@ class AttnDeal {
   i64 total_ = 0, cores_ = 1;
 };
 
-/// The blocks of one core's share, in order.
-template <class Source>
-class AttnWalk {
+/// The blocks of a part of a task, in order.
+class AttnSteps {
  public:
   AttnTask task;
-  i64 key, number;  // first key of the block; blocks before
-  int32_t count;    // keys; 0 if the task has none
+  i64 key, number = 0;  // first key of the block; blocks before, of all tasks
+  int32_t count;        // keys; 0 if the task has none
   bool live, first, last;
 
-  __aicore__ inline void init(const AttnDeal<Source>& deal, i64 core) {
+ protected:
+  /// Cores that took the same steps at the same times would all ask for memory, and then all for
+  /// what lies in L2: every other core's first block is half a block.
+  __aicore__ inline void enter(i64 core) {
+    key = task.begin;
+    span_ = number == 0 && core % 2 != 0 && task.block > 64 ? task.block / 128 * 64 : task.block;
+    look();
+  }
+  /// To the next block; false if there is none.
+  __aicore__ inline bool advance() {
+    ++number;
+    key += span_;
+    span_ = task.block;
+    if (key >= task.end) return false;
+    look();
+    return true;
+  }
+
+ private:
+  __aicore__ inline void look() {
+    first = key == task.begin;
+    last = key + span_ >= task.end;
+    count = static_cast<int32_t>(most(least(span_, least(task.end, task.keys) - key), 0));
+  }
+  i64 span_;
+};
+
+/// The blocks of one core's share.
+template <class Source>
+class AttnWalk : public AttnSteps {
+ public:
+  __aicore__ inline void init(const AttnDeal<Source>& deal, i64 core, i64) {
     deal_ = &deal;
-    number = 0;
+    core_ = core;
     low_ = deal.bound(core);
     high_ = deal.bound(core + 1);
     live = low_ < high_;
@@ -166,17 +196,20 @@ class AttnWalk {
     task.start = at;
     bounds();
     if (task.begin == task.own()) nextTask();
-    block();
+    enter(core_);
   }
   __aicore__ inline void next() {
-    ++number;
-    key += task.block;
-    if (key < task.end) {
-      look();
-    } else {
-      nextTask();
-      block();
-    }
+    if (advance()) return;
+    nextTask();
+    enter(core_);
+  }
+  /// Whether tasks may be cut.
+  __aicore__ inline bool shared() const { return deal_->cores() > 1; }
+  /// The cores [first, last] that work on a task, which `core` has cut.
+  __aicore__ inline void span(const AttnTask& t, i64 core, i64& first, i64& last) const {
+    first = last = core;
+    while (deal_->cut(t, deal_->bound(first)) > 0) --first;
+    while (deal_->cut(t, deal_->bound(last + 1)) < t.own()) ++last;
   }
 
  private:
@@ -203,17 +236,8 @@ class AttnWalk {
     task.start = at;
     bounds();
   }
-  __aicore__ inline void block() {
-    key = task.begin;
-    look();
-  }
-  __aicore__ inline void look() {
-    first = key == task.begin;
-    last = key + task.block >= task.end;
-    count = static_cast<int32_t>(most(least(task.block, least(task.end, task.keys) - key), 0));
-  }
 
   const AttnDeal<Source>* deal_;
-  i64 low_, high_, request_, group_, part_;
+  i64 low_, high_, request_, group_, part_, core_;
 };
 }  // namespace xc

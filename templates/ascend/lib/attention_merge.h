@@ -11,17 +11,14 @@ class AttnMerge {
  public:
   __aicore__ inline AttnMerge(TPipe& pipe, const AttnDeal<Source>& deal, const AttnSpace<T>& space,
                               const AttnStore<T, Source>& store)
-      : pipe_(pipe), deal_(deal), space_(space), store_(store) {
+      : pipe_(pipe), space_(space), store_(store) {
     dv0_ = (deal.sizes.dv + K0 - 1) / K0 * K0;
     pipe.InitBuffer(parts_, ROOM * 4);
     pipe.InitBuffer(small_, (3 * 8 + 64) * MOST * 4);
     pipe.InitBuffer(out_, 8 * dv0_ * sizeof(T));
   }
 
-  __aicore__ inline void run(const AttnTask& t, i64 core) {
-    i64 first = core, last = core;
-    while (deal_.cut(t, deal_.bound(first)) > 0) --first;
-    while (deal_.cut(t, deal_.bound(last + 1)) < t.own()) ++last;
+  __aicore__ inline void run(const AttnTask& t, i64 core, i64 first, i64 last) {
     const int32_t parts = static_cast<int32_t>(last - first + 1), workers = 2 * parts;
     const int32_t me = static_cast<int32_t>(2 * (core - first) + GetSubBlockIdx());
     int32_t step = (t.rows + workers - 1) / workers;
@@ -98,7 +95,6 @@ class AttnMerge {
   }
 
   TPipe& pipe_;
-  const AttnDeal<Source>& deal_;
   const AttnSpace<T>& space_;
   const AttnStore<T, Source>& store_;
   TBuf<TPosition::VECCALC> parts_, small_, out_;

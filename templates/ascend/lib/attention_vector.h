@@ -75,11 +75,10 @@ class AttnStore {
 
 /// Chunks of rows of a task are dealt to the two vector cores in turns. A core's rows lie one
 /// after the other in its state: maxima, sums of probabilities, sums of products.
-template <class T, class Source, class Mask>
+template <class T, class Source, class Mask, class Walk>
 class AttnVector {
  public:
   static constexpr int32_t K0 = 32 / sizeof(T);
-  using Walk = AttnWalk<Source>;
 
   // The tasks of which this core did a part: its first, its last.
   bool cut[2] = {false, false};
