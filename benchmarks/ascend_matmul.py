@@ -12,29 +12,24 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from xcompile import sim
+from benchmarks.ascend_phase import simulate, source
 from xcompile.codegen.ascend.builder import Phase
 from xcompile.compiler import make_target
-from xcompile.ir import Graph, Node, Type, Value
+from xcompile.ir import Graph, Node, Type
 from xcompile.layout import layouts
 from xcompile.ops.matmul import LINEAR
 from xcompile.ops.pointwise import BY_NAME
 from xcompile.passes import fuse_epilogue
 from xcompile.plan import Packed
-from xcompile.sim.loader import _Runtime
-from xcompile.symbolic import Range, evaluate, symbol
+from xcompile.symbolic import Range, symbol
 from xcompile.targets.ascend import Ascend, Chip
 from xcompile.targets.ascend_tiling import Product, floor
 
-LIB = Path(__file__).parent.parent / "templates" / "ascend" / "lib"
 # K, N, and what is fused: nothing, a gated pair of N / 2 each, a residual
 SHAPES = {
     "7168x2112": "q_a and kv_a",
@@ -50,18 +45,6 @@ SHAPES = {
 }
 ROWS = (1, 16, 64, 128, 512, 4096)
 DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
-ENTRY = """
-extern "C" __global__ {core} void entry(GM_ADDR sizes{params}) {{
-  using namespace xc;
-  Team team{{static_cast<int32_t>(GetBlockIdx()), static_cast<int32_t>(GetBlockNum())}};
-  {more}
-  TPipe pipe;
-  {name}(pipe, team, reinterpret_cast<const __gm__ i64*>(sizes){args});
-  PipeBarrier<PIPE_ALL>();
-}}
-"""
-CORE = {"cube": "__cube__", "mix": "__mix__(1, 2)"}
-MORE = {"cube": "", "mix": "if ASCEND_IS_AIV { team.count *= 2; }"}
 
 
 def emitted(target: Ascend, shape: str, dtype: torch.dtype) -> tuple[Phase, Product]:
@@ -85,35 +68,6 @@ def emitted(target: Ascend, shape: str, dtype: torch.dtype) -> tuple[Phase, Prod
     phase = target.builder(g, layouts(g)).build(node)
     assert isinstance(phase, Phase)
     return phase, Product(n, k, dtype.itemsize, gated)
-
-
-def operand(target: Ascend, a: Any, m: int) -> np.ndarray:
-    """Zeros for an argument of a phase: the simulator's time does not depend on values."""
-    if isinstance(a, Packed):
-        like = [torch.empty(v.shape, dtype=v.dtype, device="meta") for v in a.values]  # type: ignore[arg-type]
-        return np.zeros(target.pack(a.kind, like).nbytes, np.uint8)
-    if isinstance(a, Value):
-        return np.zeros(evaluate(a.type.nbytes, {"M": m}), np.uint8)
-    return np.zeros(evaluate(a, {"M": m}), np.uint8)
-
-
-def simulate(target: Ascend, phase: Phase, m: int) -> dict[str, Any]:
-    """The cycle model's report of one launch on all cores."""
-    text = phase.source.replace("#pragma once\n", "") + ENTRY.format(
-        core=CORE[phase.unit],
-        more=MORE[phase.unit],
-        name=phase.name,
-        params="".join(f", GM_ADDR a{i}" for i in range(len(phase.args))),
-        args="".join(f", a{i}" for i in range(len(phase.args))),
-    )
-    run = sim.load(
-        text, include=[LIB], chip=target.chip.part, blocks=target.chip.aic, checks="none"
-    )
-    _Runtime.get().lib.ascsim_cold_l2()
-    report: dict[str, Any] = run(
-        np.array([m]), *[operand(target, a, m) for a in phase.args]
-    ).report["launches"][0]
-    return report
 
 
 def bound(chip: Chip, p: Product, m: int) -> str:
@@ -141,7 +95,7 @@ def main() -> None:
             if m * what.n * what.k * (1 + what.gated) > a.macs:
                 continue
             start = time.process_time()
-            us = simulate(target, phase, m)["us"]
+            us = simulate(target, source([phase]), phase, {"M": m})["us"]
             least = floor(chip, what, m) / chip.clock * 1e6
             table.add_row(
                 shape, SHAPES.get(shape, ""), panel, str(m), f"{us:.1f}", f"{least:.1f}",
