@@ -17,11 +17,12 @@ from xcompile.targets import Target
 assert __name__ == "xcompile.passes", "import passes as xcompile.passes"
 
 PIPELINE = [
+    "fuse_moe",  # before constants fold: turned copies of experts' weights are not wanted
     "canonicalise",  # rules below match the simplest form
     "lift",  # norms and rope become one node before anything fuses into them
     "lift_route",
     "lift_gqa",
-    # fuse_moe, mla_absorb, quantise: their place is here, on lifted ops
+    # mla_absorb, quantise: their place is here, on lifted ops
     "fuse_epilogue",  # before merge_linears: a gated MLP's pair must not be split by it
     "merge_linears",
     "canonicalise",

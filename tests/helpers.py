@@ -15,7 +15,7 @@ from xcompile.compiler import Compiled, compile_graph, executor, make_target
 from xcompile.frontend.fx import Imported
 from xcompile.ir import Graph, Node, Op, Type, Value, evaluate_node
 from xcompile.ops import registry
-from xcompile.ops.moe import ACTIVATIONS
+from xcompile.ops.moe import ACTIVATIONS, gate, is_gated
 from xcompile.passes import PIPELINE, run_pipeline
 from xcompile.runtime.executor import Executor
 from xcompile.symbolic import Range
@@ -90,7 +90,7 @@ def _exact_nodes(graph: Graph, known: dict[Value, torch.Tensor], env: Mapping[st
     for n in graph.nodes:
         args = [known[v] for v in n.inputs]
         if n.op.name == "moe_experts":
-            outs: Sequence[torch.Tensor] = [_exact_experts(args, n.attrs["act"])]
+            outs: Sequence[torch.Tensor] = [_exact_experts(args, **n.attrs)]
         else:
             attrs = {k: _wide_dtype(v) for k, v in n.attrs.items()}
             outs = evaluate_node(Node(n.op, n.inputs, attrs, n.outputs), args, env)
@@ -105,13 +105,20 @@ def _wide_dtype(a: Any) -> Any:
     return torch.float64 if isinstance(a, torch.dtype) and a.is_floating_point else a
 
 
-def _exact_experts(args: Sequence[torch.Tensor], act: str) -> torch.Tensor:
-    x, expert, weight, gate_up, down = args
+def _exact_experts(
+    args: Sequence[torch.Tensor], act: str, limit: float = 0.0, alpha: float = 1.0
+) -> torch.Tensor:
+    x, expert, weight, gate_up, down, *bias = args
     out = torch.zeros_like(x)
     for e in expert.unique().tolist():
-        gate, up = F.linear(x, gate_up[e]).chunk(2, -1)
+        up_bias, down_bias = (b[e] for b in bias) if bias else (None, None)
+        h = F.linear(x, gate_up[e], up_bias)
+        if is_gated(gate_up.shape, down.shape):
+            h = gate(act, *h.chunk(2, -1), limit, alpha)
+        else:
+            h = ACTIVATIONS[act](h)
         share = (weight * (expert == e)).sum(-1, keepdim=True)
-        out += F.linear(ACTIVATIONS[act](gate) * up, down[e]) * share
+        out += F.linear(h, down[e], down_bias) * share
     return out
 
 

@@ -94,6 +94,25 @@ def route_example(g: Graph, x: Value, y: Value) -> list[Value]:
                 act="silu")]  # fmt: skip
 
 
+def moe_example(g: Graph, x: Value, y: Value) -> list[Value]:
+    """The weights of each token's two experts are gathered."""
+    add(g, "topk", add(g, "softmax", add(g, "linear", x, const(g, 6, 8))), k=2)
+    weight, index = g.nodes[-1].outputs
+    ids = add(g, "reshape", index, shape=(2 * T,))
+    rows = add(g, "expand", add(g, "reshape", y, shape=(T, 1, 8)), shape=(T, 2, 8))
+    rows = add(g, "reshape", rows, shape=(2 * T, 8, 1))
+    up = add(g, "matmul", add(g, "embedding", const(g, 6, 8, 8), ids), rows)
+    up = add(g, "reshape", up, shape=(2 * T, 8))
+    halves = [add(g, "slice", up, dim=1, start=k, stop=k + 4, step=1) for k in (0, 4)]
+    unit = add(g, "mul", add(g, "silu", halves[0]), halves[1])
+    unit = add(g, "reshape", unit, shape=(2 * T, 4, 1))
+    down = add(g, "matmul", add(g, "embedding", const(g, 6, 8, 4), ids), unit)
+    down = add(g, "reshape", down, shape=(2 * T, 8))
+    down = add(g, "mul", down, add(g, "reshape", weight, shape=(2 * T, 1)))
+    each = add(g, "permute", add(g, "reshape", down, shape=(T, 2, 8)), perm=(0, 2, 1))
+    return [add(g, "reshape", add(g, "sum", each), shape=(T, 8))]
+
+
 def gqa_example(g: Graph, x: Value, y: Value, dim: int = 2) -> list[Value]:
     q, k = heads(g, x, 4, 2), heads(g, add(g, "slice", y, dim=1, start=0, stop=4, step=1), 2, 2)
     k = repeated(g, k, 2, dim)
@@ -129,6 +148,7 @@ def loops_example(g: Graph, x: Value, y: Value) -> list[Value]:
 
 
 EXAMPLES: dict[str, Callable[..., list[Value]]] = {
+    "fuse_moe": moe_example,
     "canonicalise": canonicalise_example,
     "lift": lift_example,
     "lift_route": route_example,

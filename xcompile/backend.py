@@ -55,10 +55,11 @@ def xllm(
     if replaced:
         log.info("experts regions compiled as moe_experts: %s", ", ".join(replaced))
     imported = from_dynamo(gm, example_inputs, _is_weight)
+    used = [i for i in range(len(placeholders)) if _is_weight(placeholders[i])]
+    call = _Call(imported, options, example_inputs, used, device, vendor)
     if imported.islands:
         log.warning("eager islands (not compiled): %s", ", ".join(imported.islands))
-    used = [i for i in range(len(placeholders)) if _is_weight(placeholders[i])]
-    return _Call(imported, options, example_inputs, used, device, vendor)
+    return call
 
 
 def _needs_grad(x: Any) -> bool:

@@ -15,7 +15,7 @@ import torch
 from xcompile.codegen.lower import lower
 from xcompile.dump import Dumper
 from xcompile.errors import ArtifactError, UnsupportedError, XCompileError
-from xcompile.frontend.fx import Imported
+from xcompile.frontend.fx import Imported, islands
 from xcompile.ir import Graph
 from xcompile.manifest import Reader
 from xcompile.passes import PassRecord, run_pipeline
@@ -85,10 +85,6 @@ def compile_graph(
     examples  example inputs, for XC_VERIFY=2
     """
     target = make_target(target)
-    if strict and imported.islands:
-        raise UnsupportedError(
-            "strict compilation refuses eager islands: " + ", ".join(imported.islands)
-        )
     target.prepare()  # fail before the long part
     seconds: dict[str, float] = {}
     start = time.perf_counter()
@@ -112,6 +108,11 @@ def compile_graph(
     if dumper:
         dumper.close()
     lap("passes")
+    imported.islands = islands(graph)  # passes may have taken some into an op of ours
+    if strict and imported.islands:
+        raise UnsupportedError(
+            "strict compilation refuses eager islands: " + ", ".join(imported.islands)
+        )
     with step("codegen"):
         plan = lower(graph, target)
         sources = target.emit(plan)

@@ -16,6 +16,7 @@ import torch
 from xcompile.codegen.eager import dim
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.ir import Node, Value
+from xcompile.ops.moe import unusual
 from xcompile.symbolic import Dim, same
 
 if TYPE_CHECKING:
@@ -211,6 +212,11 @@ def _moe_route(out: Writer, n: Node) -> bool:
 
 
 def _moe_experts(out: Writer, n: Node) -> bool:
+    if words := unusual(n):
+        raise UnsupportedError(
+            f"experts with {', '.join(words)} ({n.origin or 'the graph'}) are not expressed by the "
+            "vendor's operators"
+        )
     x, expert, _, gate_up, down = n.inputs
     experts, k = int(gate_up.shape[0]), int(expert.shape[1])
     where = n.origin or "the graph"

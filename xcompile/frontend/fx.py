@@ -212,7 +212,8 @@ class Importer:
         schema = n.target._schema.arguments  # type: ignore[union-attr]
         named = dict(zip((a.name for a in schema), args, strict=False)) | kwargs
         values = [v for v in named.values() if isinstance(v, Value)]
-        attrs = {k: v for k, v in named.items() if not isinstance(v, Value)}
+        absent = {a.name for a in schema if str(a.type) == "Optional[Tensor]"}
+        attrs = {k: v for k, v in named.items() if not isinstance(v, Value) and k not in absent}
         out = self.results(op, *values, **attrs)
         return out[0] if len(out) == 1 else list(out)
 
@@ -438,8 +439,12 @@ def _finish(imp: Importer, positions: list[int], outs: list[tuple[str, Any]]) ->
     g.verify()
     plain = [o for o in range(len(g.outputs)) if o not in g.state]
     outs = [(kind, plain.index(x) if kind == "value" else x) for kind, x in outs]
-    islands = [f"{n.attrs['target']} ({n.origin})" for n in g.nodes if n.op is TORCH_CALL]
-    return Imported(g, positions, outs, islands)
+    return Imported(g, positions, outs, islands(g))
 
 
-__all__ = ["Complex", "Imported", "Importer", "broadcast", "from_dynamo", "from_export"]
+def islands(g: Graph) -> list[str]:
+    """Torch operators that stay eager, and where."""
+    return [f"{n.attrs['target']} ({n.origin})" for n in g.nodes if n.op is TORCH_CALL]
+
+
+__all__ = ["Complex", "Imported", "Importer", "broadcast", "from_dynamo", "from_export", "islands"]

@@ -36,8 +36,10 @@ from xcompile.frontend.hf_attention import (
 from xcompile.frontend.hf_experts import (
     FALLBACK,
     IMPLEMENTATION,
+    UNIT,
     experts_forward,
     is_experts,
+    unit_of,
     why_not_expressible,
 )
 from xcompile.frontend.hf_limits import module_in, refuse_sparse
@@ -199,6 +201,8 @@ def restore(model: Any) -> Any:
     delattr(model, _RECORD)
     for path in record.unreplaced:
         vars(model.get_submodule(path)).pop(FALLBACK, None)
+    for path in record.experts:
+        vars(model.get_submodule(path)).pop(UNIT, None)
     if record.previous_attention is not None:
         model.set_attn_implementation(record.previous_attention)
     if record.previous_experts is not None:
@@ -244,6 +248,7 @@ def _switch(model: Any, record: Preparation, found: Mapping[str, nn.Module]) -> 
         model.set_experts_implementation(IMPLEMENTATION)
         for path in record.experts:
             module = found[path]
+            setattr(module, UNIT, unit_of(module))
             if module.config._experts_implementation != IMPLEMENTATION:
                 raise UnsupportedError(f"{path}: its experts implementation could not be switched")
 

@@ -8,22 +8,13 @@ it twice is harmless.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "head_linear", "moe_experts", "paged_attention"]
+from xcompile.ops.moe import ACTIVATIONS, ACTS, gate, is_gated
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-    "relu2": lambda x: torch.square(F.relu(x)),
-}
-"""Name of an activation, as ``xllm::moe_experts`` takes it, to its definition."""
+__all__ = ["ACTIVATIONS", "head_linear", "moe_experts", "paged_attention"]
 
 
 def _require(condition: bool, op: str, message: str) -> None:
@@ -35,7 +26,13 @@ def _require(condition: bool, op: str, message: str) -> None:
 
 
 def _check_moe(
-    x: Tensor, expert: Tensor, weight: Tensor, gate_up: Tensor, down: Tensor, act: str
+    x: Tensor,
+    expert: Tensor,
+    weight: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+    act: str,
+    biases: tuple[Tensor | None, Tensor | None],
 ) -> None:
     """Ranks, dtypes and the static sizes; sizes that may be symbolic are not compared."""
     op = "moe_experts"
@@ -44,7 +41,8 @@ def _check_moe(
     _require(weight.dim() == 2, op, f"weight must be [N, k], got {tuple(weight.shape)}")
     _require(gate_up.dim() == 3, op, f"gate_up must be [E, 2I, H], got {tuple(gate_up.shape)}")
     _require(down.dim() == 3, op, f"down must be [E, H, I], got {tuple(down.shape)}")
-    fits = gate_up.shape[1] == 2 * down.shape[2] and gate_up.shape[2] == down.shape[1]
+    inter = down.shape[2]
+    fits = gate_up.shape[1] in (2 * inter, inter) and gate_up.shape[2] == down.shape[1]
     _require(
         bool(fits) and gate_up.shape[0] == down.shape[0],
         op,
@@ -61,25 +59,47 @@ def _check_moe(
         op,
         f"weight must be {x.dtype} or float32, got {weight.dtype}",
     )
-    _require(act in ACTIVATIONS, op, f"unknown activation {act!r}; known: {sorted(ACTIVATIONS)}")
+    _require(act in ACTS, op, f"unknown activation {act!r}; known: {sorted(ACTS)}")
+    plain = gate_up.shape[1] == inter
+    _require(not plain or act in ACTIVATIONS, op, f"{act} needs a gate, gate_up has only [E, I, H]")
+    given = [b for b in biases if b is not None]
+    _require(len(given) != 1, op, "biases are given for both products or for none")
+    for b, w in zip(given, (gate_up, down), strict=False):
+        _require(
+            tuple(b.shape) == tuple(w.shape[:2]) and b.dtype == x.dtype,
+            op,
+            f"a bias must be {x.dtype} {tuple(w.shape[:2])}, got {b.dtype} {tuple(b.shape)}",
+        )
 
 
 @torch.library.custom_op("xllm::moe_experts", mutates_args=())
 def moe_experts(
-    x: Tensor, expert: Tensor, weight: Tensor, gate_up: Tensor, down: Tensor, act: str
+    x: Tensor,
+    expert: Tensor,
+    weight: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+    act: str,
+    gate_up_bias: Tensor | None = None,
+    down_bias: Tensor | None = None,
+    limit: float = 0.0,
+    alpha: float = 1.0,
 ) -> Tensor:
-    """Weighted sum of the gated expert MLPs that a router chose for each token.
+    """Weighted sum of the expert MLPs that a router chose for each token.
 
-    ``y[n] = sum_j weight[n,j] * down[e] @ (act(gate[e] @ x[n]) * (up[e] @ x[n]))`` with
-    ``e = expert[n,j]``.
+    ``y[n] = sum_j weight[n,j] * (down[e] @ h + down_bias[e])`` with ``e = expert[n,j]`` and
+    ``h = act(gate[e] @ x[n]) * (up[e] @ x[n])``; the two products of ``h`` have their bias added.
 
     Args:
         x: ``[N, H]``, float.
         expert: ``[N, k]`` int64, each in ``[0, E)``.
         weight: ``[N, k]``, dtype of ``x`` or float32; not normalised here.
         gate_up: ``[E, 2I, H]``; rows ``0..I`` are the gate projection, rows ``I..2I`` the up one.
+            ``[E, I, H]`` for experts without a gate, whose ``h = act(up[e] @ x[n])``.
         down: ``[E, H, I]``.
-        act: a key of :data:`ACTIVATIONS`.
+        act: a key of :data:`ACTIVATIONS`, or of :data:`xcompile.ops.moe.CLAMPED` (with a gate).
+        gate_up_bias, down_bias: ``[E, 2I]`` (or ``[E, I]``) and ``[E, H]``; both or none.
+        limit, alpha: of the units in ``CLAMPED``, see :func:`xcompile.ops.moe.gate`.
 
     Returns:
         ``[N, H]`` in the dtype of ``x``.
@@ -92,7 +112,7 @@ def moe_experts(
     are scaled in the promoted dtype of activation and weight, rounded to the dtype of ``x``, and
     accumulated in that dtype in the order of the expert indices.
     """
-    _check_moe(x, expert, weight, gate_up, down, act)
+    _check_moe(x, expert, weight, gate_up, down, act, (gate_up_bias, down_bias))
     tokens, k = expert.shape
     _require(
         x.shape[0] == tokens == weight.shape[0] and weight.shape[1] == k,
@@ -110,21 +130,38 @@ def moe_experts(
         "moe_experts",
         f"expert indices reach from {low} to {high}, there are {experts} experts",
     )
-    activate = ACTIVATIONS[act]
+    gated = is_gated(gate_up.shape, down.shape)
     for index in expert.unique().tolist():
         # Slot-major, as in the original: its tokens come out of a [k, N] mask.
         slot, token = torch.where(expert.t() == index)
-        gate, up = F.linear(x[token], gate_up[index]).chunk(2, dim=-1)
-        hidden = F.linear(activate(gate) * up, down[index])
+        hidden = F.linear(x[token], gate_up[index], _row(gate_up_bias, index))
+        if gated:
+            hidden = gate(act, *hidden.chunk(2, dim=-1), limit, alpha)
+        else:
+            hidden = ACTIVATIONS[act](hidden)
+        hidden = F.linear(hidden, down[index], _row(down_bias, index))
         out.index_add_(0, token, (hidden * weight[token, slot, None]).to(x.dtype))
     return out
 
 
+def _row(bias: Tensor | None, index: int) -> Tensor | None:
+    return None if bias is None else bias[index]
+
+
 @moe_experts.register_fake
 def _moe_experts_fake(
-    x: Tensor, expert: Tensor, weight: Tensor, gate_up: Tensor, down: Tensor, act: str
+    x: Tensor,
+    expert: Tensor,
+    weight: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+    act: str,
+    gate_up_bias: Tensor | None = None,
+    down_bias: Tensor | None = None,
+    limit: float = 0.0,
+    alpha: float = 1.0,
 ) -> Tensor:
-    _check_moe(x, expert, weight, gate_up, down, act)
+    _check_moe(x, expert, weight, gate_up, down, act, (gate_up_bias, down_bias))
     return x.new_empty((x.shape[0], down.shape[1]))
 
 

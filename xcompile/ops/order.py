@@ -44,7 +44,12 @@ def _sort_ref(x: torch.Tensor, descending: bool) -> tuple[torch.Tensor, torch.Te
 TOPK = Op("topk", _topk, _topk_ref, sample=lambda rng: ([_x(rng)], {"k": 4}))
 # stable
 SORT = Op("sort", _sort, _sort_ref, sample=lambda rng: ([_x(rng)], {"descending": False}))
-CUMSUM = Op("cumsum", like_first, lambda x: x.cumsum(-1), sample=lambda rng: ([_x(rng)], {}))
+CUMSUM = Op(
+    "cumsum",
+    like_first,
+    lambda x: x.cumsum(-1, dtype=x.dtype),  # torch's own default widens small integers
+    sample=lambda rng: ([_x(rng)], {}),
+)
 ARGMAX = Op(
     "argmax",
     _argmax,

@@ -68,7 +68,7 @@ TABLE = [
     _op("min", 2, "xc::math::min({0}, {1})", torch.minimum, "minimum.default"),
     _op("neg", 1, "-{0}", torch.neg, "neg.default"),
     _op("abs", 1, "xc::math::abs({0})", torch.abs, "abs.default"),
-    _op("square", 1, "{0} * {0}", torch.square),
+    _op("square", 1, "{0} * {0}", torch.square, "square.default"),
     _op("reciprocal", 1, "1.0f / {0}", torch.reciprocal, "reciprocal.default", _F, "positive"),
     _op("sqrt", 1, "std::sqrt({0})", torch.sqrt, "sqrt.default", _F, "positive"),
     _op("rsqrt", 1, "xc::math::rsqrt({0})", torch.rsqrt, "rsqrt.default", _F, "positive"),

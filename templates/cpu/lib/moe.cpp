@@ -77,26 +77,50 @@ void build(const Team& t, const Experts<T>& e, const Plan<T>& plan) {
   }
 }
 
-// inter[r, c] = act(gate) * up for one panel: 16 gate columns, then the 16 matching up columns.
+// Biases of a panel, in its order of columns; zeros without biases.
+template <class T>
+void panel_bias(const Experts<T>& e, i64 expert, i64 panel, float* out) {
+  const int parts = e.has_gate ? 2 : 1, width = int(kPanel) / parts;
+  const T* bias = e.gate_up_bias ? e.gate_up_bias + expert * parts * e.inter : nullptr;
+  for (int part = 0; part < parts; ++part)
+    for (int c = 0; c < width; ++c) {
+      i64 at = panel * width + c;
+      out[part * width + c] = bias && at < e.inter ? to_f32(bias[part * e.inter + at]) : 0.0f;
+    }
+}
+
+// inter[r, c] = act(gate, up) for one panel: 16 gate columns, then the 16 matching up columns.
 template <class T, class F>
-void gated(F act, const float* acc, i64 rows, T* out, i64 ld) {
+void gated(F act, const float* acc, const float* bias, i64 rows, T* out, i64 ld) {
   for (i64 r = 0; r < rows; ++r, acc += kPanel, out += ld)
-    for (int c = 0; c < 16; c += VL) vstore(out + c, act(vload(acc + c)) * vload(acc + 16 + c));
+    for (int c = 0; c < 16; c += VL)
+      vstore(out + c,
+             act(vload(acc + c) + vload(bias + c), vload(acc + 16 + c) + vload(bias + 16 + c)));
 }
 template <class T, class F>
-void plain(F act, const float* acc, i64 rows, int cols, T* out, i64 ld) {
+void plain(F act, const float* acc, const float* bias, i64 rows, int cols, T* out, i64 ld) {
   for (i64 r = 0; r < rows; ++r, acc += kPanel, out += ld)
-    for (int c = 0; c < cols; c += VL) vstore(out + c, act(vload(acc + c)));
+    for (int c = 0; c < cols; c += VL) vstore(out + c, act(vload(acc + c) + vload(bias + c)));
+}
+
+vf square_of_relu(vf x) {
+  vf y = math::relu(x);
+  return y * y;
 }
 
 template <class T>
-void activate(const Experts<T>& e, const float* acc, i64 rows, i64 panel, T* inter) {
-  i64 ld = padded_inter(e.inter);
+void activate(const Experts<T>& e, i64 expert, const float* acc, i64 rows, i64 panel, T* inter) {
+  const i64 ld = padded_inter(e.inter);
+  alignas(64) float bias[kPanel];
+  panel_bias(e, expert, panel, bias);
+  auto unit = [&](auto act) { gated(act, acc, bias, rows, inter + panel * 16, ld); };
   auto run = [&](auto act) {
-    if (e.has_gate) return gated(act, acc, rows, inter + panel * 16, ld);
+    if (e.has_gate) return unit([&](vf g, vf u) { return act(g) * u; });
     int cols = int(std::min<i64>(kPanel, ld - panel * kPanel));
-    plain(act, acc, rows, cols, inter + panel * kPanel, ld);
+    plain(act, acc, bias, rows, cols, inter + panel * kPanel, ld);
   };
+  const vf top = splat(e.limit), bottom = splat(-e.limit);
+  auto within = [&](vf u) { return vmax(vmin(u, top), bottom); };
   switch (e.act) {
     case Act::silu:
       return run([](vf x) { return math::silu(x); });
@@ -106,6 +130,17 @@ void activate(const Experts<T>& e, const float* acc, i64 rows, i64 panel, T* int
       return run([](vf x) { return math::gelu_tanh(x); });
     case Act::relu:
       return run([](vf x) { return math::relu(x); });
+    case Act::relu2:
+      return run([](vf x) { return square_of_relu(x); });
+    case Act::silu_clamped:
+      return unit([&](vf g, vf u) { return math::silu(vmin(g, top)) * within(u); });
+    case Act::clamped_silu:
+      return unit([&](vf g, vf u) { return vmin(math::silu(g), top) * within(u); });
+    case Act::swiglu_oai:
+      // g sigmoid(alpha g) = silu(alpha g) / alpha
+      return unit([&](vf g, vf u) {
+        return (within(u) + 1.0f) * (math::silu(vmin(g, top) * e.alpha) * (1.0f / e.alpha));
+      });
   }
 }
 
@@ -156,7 +191,9 @@ void combine(const Experts<T>& e, const Plan<T>& plan, i64 token, i64 h0, i64 h1
       if (at < 0) continue;
       float weight = e.weight_bf16 ? to_f32(static_cast<const bf16*>(e.weight)[i])
                                    : static_cast<const float*>(e.weight)[i];
-      sum += weight * vload_n(plan.partial + at * e.hidden + h, width);
+      vf y = vload_n(plan.partial + at * e.hidden + h, width);
+      if (e.down_bias) y += vload_n(e.down_bias + e.expert[i] * e.hidden + h, width);
+      sum += weight * y;
     }
     vstore_n(e.y + token * e.hidden + h, sum, width);
   }
@@ -178,7 +215,7 @@ void experts(const Team& t, const Experts<T>& e) {
       t, plan, e.gate_up, up_panels, e.hidden,
       [&](i64 i) { return e.x + plan.source[i] / e.topk * e.ldx; },
       [&](const RowBlock& block, i64 panel, const float* acc) {
-        activate(e, acc, block.count, panel, plan.inter + block.begin * inter16);
+        activate(e, block.expert, acc, block.count, panel, plan.inter + block.begin * inter16);
       });
   t.barrier();
   grouped_product(

@@ -4,9 +4,13 @@
 
 namespace xc {
 
-enum class Act { silu, gelu, gelu_tanh, relu };
+/// With a gate g and u: act(g) * u for the first five; silu_clamped: silu(min(g, limit)) * u',
+/// clamped_silu: min(silu(g), limit) * u', swiglu_oai: g' sigmoid(alpha g') (u' + 1), where
+/// u' = u within +-limit and g' = min(g, limit).
+enum class Act { silu, gelu, gelu_tanh, relu, relu2, silu_clamped, clamped_silu, swiglu_oai };
 
-/// y[t] = sum_k weight[t,k] * down_e(act(gate_e x_t) * up_e x_t), e = expert[t,k].
+/// y[t] = sum_k weight[t,k] * (down_e(act(gate_e x_t) * up_e x_t) + down_bias_e), e = expert[t,k];
+/// gate and up have their bias added.
 template <class T>
 struct Experts {
   const T* x;  // [tokens, hidden], row stride ldx
@@ -24,7 +28,11 @@ struct Experts {
   // 64-byte aligned, shared by the team. Bytes, with rows = tokens*topk and inter16 = inter rounded
   // up to 16: rows * (4*hidden + sizeof(T)*inter16 + 40) + 32*experts + 4096
   void* workspace;
-  bool has_gate = true;  // false: down_e(act(up_e x_t))
+  bool has_gate = true;  // false: down_e(act(up_e x_t)), act one of the first five
+  const T* gate_up_bias =
+      nullptr;  // [experts, 2*inter], the gate's first; without a gate [experts, inter]
+  const T* down_bias = nullptr;  // [experts, hidden]
+  float limit = kInf, alpha = 1.0f;
 };
 
 /// T = float or bf16. The activation is rounded to T before `down`; the combine runs in fp32, over

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from xcompile.errors import UnsupportedError
 from xcompile.ir import Node
+from xcompile.ops.moe import unusual
 from xcompile.symbolic import Dim
 from xcompile.targets.ascend import Chip
 
@@ -60,6 +61,11 @@ def workspace_bytes(
 
 
 def build(b: AscendBuilder, n: Node) -> Phase:
+    if words := unusual(n):
+        raise UnsupportedError(
+            f"moe_experts with {', '.join(words)} (at {n.origin or 'the graph'}) is not supported "
+            "on Ascend, which has act(gate) * up, act one of silu, gelu, gelu_tanh, relu"
+        )
     x, expert, _, _, down = n.inputs
     experts, hidden, inner = (int(d) for d in down.shape)
     if int(expert.shape[1]) > TOPK:
