@@ -11,13 +11,18 @@ import torch
 
 from tests.helpers import assert_close_to_reference, graph_of, run_graph
 from xcompile import sim
-from xcompile.codegen.ascend.builder import STORAGE
+from xcompile.codegen.ascend import moe_route
+from xcompile.codegen.ascend.builder import STORAGE, AscendBuilder
+from xcompile.errors import UnsupportedError
 from xcompile.ir import Graph, Type, Value
+from xcompile.layout import layouts
 from xcompile.ops.route import DEFAULTS, MOE_ROUTE, probes
 from xcompile.symbolic import Range, symbol
+from xcompile.targets.ascend import ascend
 
 LIB = Path(__file__).parents[2] / "templates" / "ascend" / "lib"
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
+TARGET = ascend("ascend910b")
 V3 = {"score": "sigmoid", "groups": 8, "topk_group": 4, "group_score": "top2sum", "k": 8,
       "renorm": True, "eps": 1e-20, "scale": 2.5}  # fmt: skip
 NORM = {"renorm": True}
@@ -207,3 +212,61 @@ def test_the_target_emits_it() -> None:
     args = [logits, logits.to(BF16), biases[0]]
     for got, want in zip(run_graph(g, args, "ascend910b1"), g.eval(*args), strict=True):
         torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-18, equal_nan=True)
+
+
+# -- limits ----------------------------------------------------------------------------------------
+ROWS_OF = """
+#include "route.h"
+using namespace AscendC;
+extern "C" __global__ __vector__ void rows(GM_ADDR out) {{
+  xc::GlobalTensor<int32_t> y = xc::global<int32_t>(out);
+  if (GetBlockIdx() != 0) return;
+  {body}
+  DataCacheCleanAndInvalid<int32_t, CacheLine::ENTIRE_DATA_CACHE,
+                           DcciDst::CACHELINE_OUT>(y);
+}}
+"""
+
+
+def node_of(
+    experts: int, attrs: dict[str, Any], dtype: torch.dtype, bias: torch.dtype | None
+) -> Any:
+    g = Graph(symbols={"T": Range(1, 64, 5)})
+    ins = [g.input(Type(dtype, (symbol("T"), experts)), "x")]
+    if bias is not None:
+        ins.append(g.input(Type(bias, (experts,)), "b"))
+    g.add(MOE_ROUTE, *ins, **{**DEFAULTS, **attrs})
+    g.outputs = [*g.nodes[-1].outputs]
+    return g.nodes[-1], AscendBuilder(TARGET, g, layouts(g))
+
+
+def test_the_rows_of_a_tile_are_the_header_s() -> None:
+    cases = [*CASES.values(), (480, {"k": 16, "groups": 16, "topk_group": 4}, F16, BF16),
+             (256, {"k": 10, "groups": 16, "topk_group": 8}, F32, F32)]  # fmt: skip
+    body = ""
+    for i, (n, attrs, dtype, bias) in enumerate(cases):
+        a = {**DEFAULTS, **attrs}
+        flags = {"softmax": 0, "sigmoid": 1, "softmax_topk": 2}[a["score"]]
+        flags |= 8 * (bias is not None) | 16 * (a["mask"] > -1e38)
+        types = ", ".join(STORAGE[t] for t in (dtype, bias or dtype, a["compute"], a["dtype"]))
+        sizes = f"{n}, {a['k']}, {a['groups']}, {a['topk_group']}, {flags}"
+        body += f"  y.SetValue({i}, xc::RouteSpec<{types}, {sizes}>::kRows);\n"
+    out = torch.zeros(len(cases), dtype=torch.int32)
+    sim.load(ROWS_OF.format(body=body), blocks=1, include=[LIB])(sim.Out(out))
+    assert out.tolist() == [moe_route.rows(node_of(*c)[0]) for c in cases]
+    assert int(out.min()) >= 8
+
+
+@pytest.mark.parametrize(
+    ("experts", "attrs", "why"),
+    [
+        (64, {"k": 17}, "at most 16 experts a token, given 17"),
+        (256, {"k": 4, "groups": 64, "topk_group": 8}, "at most 32 groups, given 64"),
+        (1024, {"k": 8}, "at most 16 lists of 32 experts, given 32"),
+        (1024, {"k": 8, "groups": 8, "topk_group": 2}, "do not fit on chip"),
+    ],
+)
+def test_a_router_without_room_is_refused(experts: int, attrs: dict[str, Any], why: str) -> None:
+    n, builder = node_of(experts, attrs, F32, None)
+    with pytest.raises(UnsupportedError, match=rf"moe_route.*f32\[T, {experts}\].*{why}"):
+        builder.build(n)
