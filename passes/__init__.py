@@ -22,7 +22,8 @@ PIPELINE = [
     "lift",  # norms and rope become one node before anything fuses into them
     "lift_route",
     "lift_gqa",
-    # mla_absorb, quantise: their place is here, on lifted ops
+    "rewrite_mla",  # on whole attention nodes; its products per head are not for the fusions below
+    # quantise: its place is here, on lifted ops
     "fuse_epilogue",  # before merge_linears: a gated MLP's pair must not be split by it
     "merge_linears",
     "canonicalise",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from xcompile.errors import ShapeError, XCompileError
-from xcompile.ir import Type, bind_shapes
+from xcompile.ir import Type, bind_shapes, concrete
 from xcompile.ops.island import TORCH_CALL
 from xcompile.runtime.memory import Region
 from xcompile.runtime.program import Arg, Island, Program
@@ -176,9 +176,8 @@ class Executor:
             return self._tensor(a, t, frame, args, outs)
 
         given = [tensor(a, t) for a, t in zip(island.args, island.arg_types, strict=True)]
-        results = TORCH_CALL.ref(
-            *given, target=island.target, spec=island.spec, dtypes=(), shapes=()
-        )
+        spec = concrete(island.spec, frame.env)
+        results = TORCH_CALL.ref(*given, target=island.target, spec=spec, dtypes=(), shapes=())
         for r, a, t in zip(results, island.results, island.result_types, strict=True):
             tensor(a, t).copy_(r)
 

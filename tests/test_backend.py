@@ -176,3 +176,17 @@ def test_results_do_not_alias_the_arena() -> None:
         kept = first.clone()
         fast(y)
         assert torch.equal(first, kept)
+
+
+@torch.no_grad()
+def test_padding_by_a_size_of_the_input() -> None:
+    torch._dynamo.reset()
+
+    def f(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        a = torch.nn.functional.pad(x * 2, (1, 2, 0, 1), value=3.0)
+        return a, torch.nn.functional.pad(x > 0, (0, 16 - x.shape[1]))
+
+    run = torch.compile(f, backend="xllm", dynamic=True)
+    for n in (3, 5, 12):
+        x = torch.randn(4, n)
+        assert all(map(torch.equal, run(x), f(x)))

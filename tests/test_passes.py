@@ -119,6 +119,28 @@ def gqa_example(g: Graph, x: Value, y: Value, dim: int = 2) -> list[Value]:
     return [add(g, "attention", q, k, k, causal=True, scale=0.5)]
 
 
+def mla_example(g: Graph, x: Value, y: Value) -> list[Value]:
+    """One query of two heads over the latents of y: rank 4, nope 3, rope 2, v 2."""
+    query = add(g, "linear", add(g, "slice", x, dim=0, start=0, stop=1, step=1), const(g, 10, 8))
+    query = add(g, "permute", add(g, "reshape", query, shape=(1, 1, 2, 5)), perm=(0, 2, 1, 3))
+    latent, rotated = (
+        add(
+            g,
+            "reshape",
+            add(g, "slice", y, dim=1, start=at, stop=at + n, step=1),
+            shape=(1, 1, T, n),
+        )
+        for at, n in ((0, 4), (4, 2))
+    )
+    wide = add(g, "reshape", add(g, "linear", latent, const(g, 10, 4)), shape=(1, T, 2, 5))
+    wide = add(g, "permute", wide, perm=(0, 2, 1, 3))
+    nope, value = (
+        add(g, "slice", wide, dim=3, start=a, stop=b, step=1) for a, b in ((0, 3), (3, 5))
+    )
+    key = add(g, "cat", nope, add(g, "expand", rotated, shape=(1, 2, T, 2)), dim=3)
+    return [add(g, "attention", query, key, value, causal=False, scale=0.4)]
+
+
 def gated_example(g: Graph, x: Value, y: Value, n: int = 16) -> list[Value]:
     gate, up = (add(g, "linear", x, const(g, n, 8)) for _ in range(2))
     wide = add(g, "mul", add(g, "silu", gate), up)
@@ -153,6 +175,7 @@ EXAMPLES: dict[str, Callable[..., list[Value]]] = {
     "lift": lift_example,
     "lift_route": route_example,
     "lift_gqa": gqa_example,
+    "rewrite_mla": mla_example,
     "fuse_epilogue": gated_example,
     "merge_linears": qkv_example,
     "layout": layout_example,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from xcompile.frontend.aten_index import INDEXING
+from xcompile.frontend.aten_logs import LOGS
 from xcompile.frontend.aten_rows import (
     addmm,
     argmax,
@@ -38,6 +39,7 @@ from xcompile.frontend.aten_views import (
     expand,
     flatten,
     identity,
+    pad,
     permute,
     repeat,
     repeat_interleave,
@@ -202,6 +204,7 @@ IGNORE = {
 
 CONVERT: dict[str, Callable] = {
     **INDEXING,
+    **LOGS,
     **dict.fromkeys(
         ["view.default", "reshape.default", "_unsafe_view.default"], view
     ),
@@ -234,6 +237,8 @@ CONVERT: dict[str, Callable] = {
     "chunk.default": chunk,
     "unbind.int": unbind,
     "cat.default": cat,
+    "constant_pad_nd.default": pad,
+    "pad.default": pad,
     "stack.default": stack,
     "slice_scatter.default": slice_scatter,
     "select_scatter.default": select_scatter,

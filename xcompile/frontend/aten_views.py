@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product as combinations
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ import torch
 from xcompile.frontend.fx import Complex, Importer
 from xcompile.ir import Value
 from xcompile.ops.cat import CAT
+from xcompile.ops.leaf import FULL
 from xcompile.ops.pointwise import BY_NAME as P
 from xcompile.ops.view import PERMUTE, SLICE
-from xcompile.symbolic import Dim, floordiv, product, same, simplify
+from xcompile.symbolic import Dim, evaluate, floordiv, free_names, product, same, simplify
 
 
 def axis(x: Value, dim: int) -> int:
@@ -154,6 +156,35 @@ def cat(i: Importer, xs: Sequence[Any], dim: int = 0) -> Any:
     dtype = out.dtype if out is not None else xs[0].dtype
     parts = [i.cast(x, dtype) for x in xs if not (x.type.rank == 1 and x.shape[0] == 0)]
     return parts[0] if len(parts) == 1 else i.add(CAT, *parts, dim=axis(parts[0], dim))
+
+
+def pad(
+    i: Importer, x: Value, sizes: Sequence[Any], mode: Any = "constant", value: Any = None
+) -> Value | None:
+    """constant_pad_nd, and pad of that mode, by sizes that are nowhere negative."""
+    if not isinstance(mode, str):  # constant_pad_nd has no mode
+        mode, value = "constant", mode
+    if mode != "constant" or any(_least(i, n) < 0 for n in sizes):
+        return None
+    kind = float if x.dtype.is_floating_point else bool if x.dtype == torch.bool else int
+    fill = kind(value or 0)
+    for k in range(len(sizes) // 2):
+        d = x.type.rank - 1 - k
+        before, after = (
+            [i.add(FULL, shape=(*x.shape[:d], n, *x.shape[d + 1 :]), value=fill, dtype=x.dtype)]
+            if not same(n, 0)
+            else []
+            for n in sizes[2 * k : 2 * k + 2]
+        )
+        x = cat(i, [*before, x, *after], d)
+    return x
+
+
+def _least(i: Importer, n: Dim) -> int:
+    """The least value of a dim at the ends of its symbols' ranges."""
+    names = sorted(free_names(n))
+    ends = [(i.graph.symbols[name].lo, i.graph.symbols[name].hi) for name in names]
+    return min(evaluate(n, dict(zip(names, at, strict=True))) for at in combinations(*ends))
 
 
 def stack(i: Importer, xs: Sequence[Value], dim: int = 0) -> Value:
