@@ -1,0 +1,23 @@
+// f32[7, 40] = moe_experts(f32[7, 40], i64[7, 2], f32[7, 2], f32[5, 48, 40], f32[5, 40, 24])
+#pragma once
+#include "../lib/common.h"
+#include "../lib/experts.h"
+
+namespace xc {
+__aicore__ inline void moe_experts_086ec557([[maybe_unused]] TPipe& pipe, [[maybe_unused]] Team team,
+                                  [[maybe_unused]] const __gm__ i64* s,
+                                  [[maybe_unused]] GM_ADDR a0,
+                                  [[maybe_unused]] GM_ADDR a1,
+                                  [[maybe_unused]] GM_ADDR a2,
+                                  [[maybe_unused]] GM_ADDR a3,
+                                  [[maybe_unused]] GM_ADDR a4,
+                                  [[maybe_unused]] GM_ADDR a5,
+                                  [[maybe_unused]] GM_ADDR a6) {
+  moeExperts<MoeTile<float, 64, 128, true>, MoeTile<float, 16, 128, false>,
+             float, MoeAct::silu>(
+      pipe, team,
+      MoeSizes{7, 2, 5, 40, 24, 40},
+      a0, a1, a2, a3, a4, a5, a6);
+}
+}  // namespace xc
+
