@@ -296,3 +296,26 @@ def test_forms_that_ascend_lacks_are_refused_by_name(act: str, gated: bool, bias
 
 def test_all_activations_have_a_name_in_both_places() -> None:
     assert torch_ops.ACTIVATIONS is ACTIVATIONS
+
+
+def test_the_report_states_the_copy_that_was_saved() -> None:
+    from xcompile import compile as xcompile
+    from xcompile.report import summary
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([Batched(""), Batched("")])
+
+        def forward(self, x: torch.Tensor, index: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = layer(x, index, w)
+            return x
+
+    _, args = exported(Batched(""))
+    shapes = ({0: torch.export.Dim("T", max=4096)},) * 3
+    run = xcompile(Two(), tuple(args), dynamic_shapes=shapes, strict=True)
+    env = {"T": 100}
+    assert summary(run).saved(env) == [100 * K * 24 * 4] * 2
+    hint = f"2 x {5 * K * 24 * 4 / 1000:.3g} kB saved a step"
+    assert hint in run.report()

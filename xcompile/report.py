@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from xcompile.errors import ArtifactError
 from xcompile.executable import Executable
 from xcompile.ir import Value
 from xcompile.manifest import Reader, packed_type
+from xcompile.ops.moe import expanded_bytes
 from xcompile.plan import per_layer
 from xcompile.runtime.program import Program
 from xcompile.symbolic import dim_str, evaluate, free_names, parse_dim, simplify
@@ -20,7 +22,8 @@ from xcompile.symbolic import dim_str, evaluate, free_names, parse_dim, simplify
 
 @dataclass(frozen=True)
 class Step:
-    """One launch or island: `after` are the earlier steps whose results it reads."""
+    """One launch or island: `after` are the earlier steps whose results it reads; `saved` the bytes
+    of the copy that it does without, of token rows, one for each of their experts."""
 
     kernel: str
     op: str
@@ -30,6 +33,7 @@ class Step:
     result: str
     after: tuple[int, ...] = ()
     island: bool = False
+    saved: str = "0"
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,17 @@ class Summary:
 
     def costs(self, env: Mapping[str, int]) -> list[tuple[int, int]]:
         """(flops, bytes) of every step at these sizes."""
-        cache: dict[str, int] = {}
-
-        def size(text: str) -> int:
-            if text not in cache:
-                cache[text] = evaluate(parse_dim(text), env)
-            return cache[text]
-
+        size = _sizes(env)
         return [(size(s.flops), size(s.nbytes)) for s in self.steps]
+
+    def saved(self, env: Mapping[str, int]) -> list[int]:
+        """`saved` of every step that saves some, at these sizes."""
+        size = _sizes(env)
+        return [size(s.saved) for s in self.steps if s.saved != "0"]
+
+
+def _sizes(env: Mapping[str, int]) -> Callable[[str], int]:
+    return cache(lambda text: evaluate(parse_dim(text), env))
 
 
 # -- making -----------------------------------------------------------------------------------
@@ -94,7 +101,8 @@ def summarise(c: Compiled) -> Summary:
         at[id(x)] = len(steps)
         op = n.op.name if n.body is None else "+".join(m.op.name for m in n.body.nodes)
         flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
-        steps.append(Step(x.kernel, op, n.origin, flops, nbytes, result, after))
+        saved = dim_str(simplify(expanded_bytes(n))) if op == "moe_experts" else "0"
+        steps.append(Step(x.kernel, op, n.origin, flops, nbytes, result, after, saved=saved))
     types = [packed_type(p, c.target) for p in c.plan.consts]
     weights = sum(evaluate(t.nbytes, {}) for t in types)
     made = c.target.kernels(c.plan)
@@ -137,7 +145,8 @@ def from_json(r: Reader, symbols: set[str]) -> Summary:
         )
         flops, nbytes = dim(x.get("flops")), dim(x.get("nbytes"))
         island = x.get("island").flag()
-        steps.append(Step(kernel, op, origin, flops, nbytes, result, after, island))
+        saved = dim(x.get("saved")) if x.get("saved").data is not None else "0"
+        steps.append(Step(kernel, op, origin, flops, nbytes, result, after, island, saved))
     seconds = r.get("seconds").data
     if not isinstance(seconds, dict) or not all(
         isinstance(v, int | float) for v in seconds.values()
@@ -225,6 +234,9 @@ def lines_of(s: Summary, program: Program) -> list[str]:
         out.append(f"symbols    {ranges}")
     names = ", ".join(f"{x.kernel} ({x.origin})" if x.origin else x.kernel for x in islands)
     out.append(f"islands    {names or 'none'}")
+    if saved := s.saved(env):
+        each = " + ".join(f"{saved.count(x)} x {number(x, 'B')}" for x in sorted({*saved}))
+        out.append(f"experts    no copy of the tokens per expert: {each} saved a step")
     if s.seconds:
         stages = ", ".join(f"{k} {v:.2f} s" for k, v in s.seconds.items())
         out.append(f"compiled   {stages}")

@@ -117,6 +117,12 @@ def _sample(rng: torch.Generator) -> tuple[list[torch.Tensor], dict]:
     return [x, expert, w, *weights], {"act": "silu"}
 
 
+def expanded_bytes(n: Node) -> Dim:
+    """Bytes of a copy of the token rows, one for each of their experts: moe_experts has none."""
+    x, expert = n.inputs[:2]
+    return product((*expert.shape, x.shape[1], x.dtype.itemsize))
+
+
 def unusual(n: Node) -> list[str]:
     """What a moe_experts node has beyond act(gate) * up without biases, in words."""
     up, down, act = n.inputs[3].shape, n.inputs[4].shape, n.attrs["act"]
