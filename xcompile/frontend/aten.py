@@ -12,7 +12,6 @@ import torch
 
 from xcompile.frontend.aten_index import INDEXING
 from xcompile.frontend.aten_logs import LOGS
-from xcompile.frontend.aten_logs import LOGS
 from xcompile.frontend.aten_rows import (
     addmm,
     argmax,
@@ -205,7 +204,6 @@ IGNORE = {
 
 CONVERT: dict[str, Callable] = {
     **INDEXING,
-    **LOGS,
     **LOGS,
     **dict.fromkeys(
         ["view.default", "reshape.default", "_unsafe_view.default"], view
