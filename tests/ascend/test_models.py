@@ -3,17 +3,20 @@ transformers running eagerly and against the CPU target."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
-from tests.helpers import assert_close_to_reference, relative_error
+from tests.helpers import assert_close_to_reference, compiled, exact_eval, relative_error
 from tests.test_families import Driver, Logits, eager_rows, family, force_routing, tokens
+from tests.test_mla_rewrite import CASES
 from tests.zoo import FAMILIES, zoo
 from tests.zoo_mla import zoo_mla
 from xcompile import compile as xcompile
+from xcompile.compiler import executor
 from xcompile.executable import Executable
 from xcompile.frontend import huggingface as hf
 
@@ -85,6 +88,20 @@ def test_16_bit_is_as_close_as_eager_when_the_routing_is_forced(name: str, kind:
         got = run(ids)
         assert relative_error(got, eager) <= 3e-2
         assert_close_to_reference(got, eager, reference, what=f"{name} {kind} {shape}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["padding", "chunk", "wide"])
+def test_absorbed_attention_of_exported_graphs(name: str) -> None:
+    case = replace(CASES[name], dtype=torch.bfloat16)
+    graph = case.graph()
+    done = compiled(graph, TARGET)
+    assert sum(n.op.name == "head_linear" for n in done.graph.nodes) == 2
+    run = executor(done)
+    for keys in (5, 130):
+        args = case.arguments(keys)
+        (eager,), (exact,) = graph.eval(*args), exact_eval(graph, args)
+        assert_close_to_reference(run(*args)[0], eager, exact, what=f"{name} {keys}")
 
 
 @pytest.mark.slow
