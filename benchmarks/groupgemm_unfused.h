@@ -35,6 +35,9 @@ __aicore__ inline void sortRows(TPipe& pipe, Team team, const MoeSizes& s, GM_AD
   PipeBarrier<PIPE_ALL>();
   pipe.Reset();
   SyncAll();
+  moePlaces(pipe, team, space, s.entries());
+  PipeBarrier<PIPE_ALL>();
+  pipe.Reset();
   if (team.index > 0) return;
   const i64 wide = alignUp(s.experts, 64);
   const uint32_t n = static_cast<uint32_t>(wide);
@@ -173,14 +176,13 @@ class Halves {
  public:
   using T = typename Tile::Type;
   __aicore__ inline Halves(GM_ADDR rows, i64 pitch) : rows_(global<T>(rows)), pitch_(pitch) {}
-  __aicore__ inline void begin(const LocalTensor<float>& sums, const MoeTask& t, i64 panel) {
+  __aicore__ inline void put(const LocalTensor<float>& sums, const MoeTask& t, i64 panel) {
     const i64 col = panel * Tile::WIDTH;
     const int32_t cols = static_cast<int32_t>(least(Tile::WIDTH, pitch_ - col));
     const GlobalTensor<T> to = rows_[t.row * 2 * pitch_ + col];
     fromL0C(to, sums, 2 * pitch_, t.m, t.m16, cols);
     fromL0C(to[pitch_], sums[Tile::WIDTH * t.m16], 2 * pitch_, t.m, t.m16, cols);
   }
-  __aicore__ inline bool step() { return true; }
   __aicore__ inline void end() {}
 
  private:
@@ -252,7 +254,7 @@ __aicore__ inline void activate(TPipe& pipe, Team team, const MoeSizes& s, GM_AD
   }
 }
 
-/// The second product, scattered to its entries. A cube phase.
+/// The second product. A cube phase.
 template <class First, class Tile>
 __aicore__ inline void down(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR weights,
                             GM_ADDR workspace) {
@@ -261,9 +263,9 @@ __aicore__ inline void down(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR w
   WholeExperts<Tile> walk;
   walk.init(space, team, s.hidden, s.inner);
   MoeRows<T> source(space);
-  MoeScatter<Tile> sink(space);
-  MoeCube<Tile, MoeRows<T>, MoeScatter<Tile>, WholeExperts<Tile>>(pipe, weights, s.hidden, s.inner,
-                                                                  source, sink)
+  MoeSorted<Tile> sink(space);
+  MoeCube<Tile, MoeRows<T>, MoeSorted<Tile>, WholeExperts<Tile>>(pipe, weights, s.hidden, s.inner,
+                                                                 source, sink)
       .run(walk);
 }
 

@@ -39,14 +39,19 @@ extern "C" __global__ __mix__(1, 2) void probe{at}(
   if ASCEND_IS_AIV {{
     rows = moeDeal<First, Second>(pipe, team, s, space);
     if (team.index == 0) {{
-      const GM_ADDR at[] = {{space.counts, space.entries, space.tokens}};
+      const GM_ADDR at[] = {{space.counts, space.entries, space.tokens, space.places}};
       GlobalTensor<int32_t> out = global<int32_t>(head);
-      for (int32_t j = 0; j < 3; ++j) out.SetValue(j, (int32_t)(at[j] - space_));
-      out.SetValue(3, (int32_t)rows);
+      for (int32_t j = 0; j < 4; ++j) out.SetValue(j, (int32_t)(at[j] - space_));
+      out.SetValue(4, (int32_t)rows);
     }}
     PipeBarrier<PIPE_ALL>();
   }}
   SyncAll<false>();
+  if ASCEND_IS_AIV {{
+    pipe.Reset();
+    moePlaces(pipe, team, space, rows);
+    PipeBarrier<PIPE_ALL>();
+  }}
   if ASCEND_IS_AIC {{
     refreshScalar(global<int32_t>(space.table));
     const i64 part = ({room} + 1) * {words};
@@ -130,11 +135,12 @@ def tiles_of(
     known = (flat >= 0) & (flat < e)
     entries = torch.where(known)[0][flat[known].argsort(stable=True)]
     rows = len(entries)
-    counts, at_entries, at_tokens = (int(x) for x in head[:3])
+    counts, at_entries, at_tokens, places = (int(x) for x in head[:4])
     ints = lambda start, count: space[start : start + 4 * count].view(torch.int32).long()
-    assert int(head[3]) == rows
+    assert int(head[4]) == rows
     assert torch.equal(ints(counts, e), flat[known].bincount(minlength=e))
     assert torch.equal(ints(at_entries, rows), entries)
+    assert torch.equal(ints(places, n * k)[entries], torch.arange(rows))
     assert torch.equal(ints(at_tokens, rows), entries // k)
     lists = [
         [[Tile(*x) for x in part[1 : 1 + int(part[0, 0])].tolist()] for part in product]

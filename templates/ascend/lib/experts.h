@@ -47,6 +47,9 @@ __aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_
         .run(walk);
   }
   if ASCEND_IS_AIV {
+    moePlaces(pipe, team, space, rows);  // while the first tiles are on their way
+    PipeBarrier<PIPE_ALL>();
+    pipe.Reset();
     MoeActivation<Tile1, ACT> activation;
     activation.run(pipe, walk, space, RING, cubes.index, s.inner);
   }
@@ -57,8 +60,8 @@ __aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_
     MoeWalk<Tile2> again;
     again.init(space, cubes, 1, s.hidden, s.inner);
     MoeRows<T> source(space);
-    MoeScatter<Tile2> sink(space);
-    MoeCube<Tile2, MoeRows<T>, MoeScatter<Tile2>>(pipe, down, s.hidden, s.inner, source, sink)
+    MoeSorted<Tile2> sink(space);
+    MoeCube<Tile2, MoeRows<T>, MoeSorted<Tile2>>(pipe, down, s.hidden, s.inner, source, sink)
         .run(again);
     PipeBarrier<PIPE_ALL>();
     pipe.Reset();

@@ -92,14 +92,13 @@ class MoeRing {
   using T = typename Tile::Type;
   __aicore__ inline MoeRing(const MoeSpace& space, i64 bytes, int32_t cube)
       : ring_(global<T>(space.ring + cube * bytes)) {}
-  __aicore__ inline void begin(const LocalTensor<float>& sums, const MoeTask& t, i64) {
+  __aicore__ inline void put(const LocalTensor<float>& sums, const MoeTask& t, i64) {
     if (count_ >= MOE_RING) CrossCoreWaitFlag(MOE_EMPTIED);
     const GlobalTensor<T> to = ring_[count_++ % MOE_RING * Tile::SUMS];
     fromL0C(to, sums, Tile::WIDTH, t.m, t.m16, Tile::WIDTH);
     fromL0C(to[t.m * Tile::WIDTH], sums[Tile::WIDTH * t.m16], Tile::WIDTH, t.m, t.m16, Tile::WIDTH);
     CrossCoreSetFlag<2, PIPE_FIX>(MOE_FILLED);
   }
-  __aicore__ inline bool step() { return true; }
   __aicore__ inline void end() {
     for (i64 i = least(count_, MOE_RING); i > 0; --i) CrossCoreWaitFlag(MOE_EMPTIED);
   }
@@ -109,53 +108,23 @@ class MoeRing {
   i64 count_ = 0;
 };
 
-/// Results of the second product go, rounded, to the places of their entries: row by row, or runs
-/// of rows whose entries are equally far apart.
+/// Results of the second product go, rounded, to rows as they are sorted.
 template <class Tile>
-class MoeScatter {
+class MoeSorted {
  public:
   using T = typename Tile::Type;
-  __aicore__ inline MoeScatter(const MoeSpace& space)
-      : out_(global<T>(space.out)),
-        entries_(global<int32_t>(space.entries)),
-        pitch_(space.outPitch) {}
-  __aicore__ inline void begin(const LocalTensor<float>& sums, const MoeTask& t, i64 panel) {
-    sums_ = sums;
-    row_ = t.row;
-    m_ = t.m;
-    m16_ = t.m16;
-    col_ = panel * Tile::COLUMNS;
-    at_ = 0;
-  }
-  /// Issues a part; true if that was the last.
-  __aicore__ inline bool step() {
-    const int32_t cols = static_cast<int32_t>(least(Tile::COLUMNS, pitch_ - col_));
-    i64 entry = entries_.GetValue(row_ + at_);
-    for (int32_t i = 0; i < MOE_BATCH && at_ < m_; ++i) {
-      const i64 first = entry;
-      int32_t run = 1;
-      i64 apart = 0;
-      for (; at_ + run < m_; ++run) {
-        const i64 next = entries_.GetValue(row_ + at_ + run);
-        if (run == 1) apart = next - entry;
-        const bool regular = next - entry == apart;
-        entry = next;
-        if (!regular) break;
-      }
-      fromL0C(out_[first * pitch_ + col_], sums_[at_ * 16], run > 1 ? apart * pitch_ : pitch_, run,
-              m16_, cols);
-      at_ += run;
-    }
-    return at_ == m_;
+  __aicore__ inline MoeSorted(const MoeSpace& space)
+      : out_(global<T>(space.out)), pitch_(space.outPitch) {}
+  __aicore__ inline void put(const LocalTensor<float>& sums, const MoeTask& t, i64 panel) {
+    const i64 col = panel * Tile::COLUMNS;
+    fromL0C(out_[t.row * pitch_ + col], sums, pitch_, t.m, t.m16,
+            static_cast<int32_t>(least(Tile::COLUMNS, pitch_ - col)));
   }
   __aicore__ inline void end() {}
 
  private:
   GlobalTensor<T> out_;
-  GlobalTensor<int32_t> entries_;
-  LocalTensor<float> sums_;
-  i64 pitch_, row_, col_;
-  int32_t m_, m16_, at_;
+  i64 pitch_;
 };
 
 /// The transfers of weights of a core's tiles, one after the other: of each piece of A's K, of each
@@ -215,8 +184,8 @@ class MoeCursor {
 /// Walk: gives this core's tiles one by one, see MoeWalk.
 /// Source: load(dst, task, k, depth, at) loads the task's rows from `at` on, x K [k, k + depth), as
 ///         NZ with columns of m16 rows, or a part of them; returns what comes next.
-/// Sink: begin(sums, task, panel), then step() until it says true, take a finished sub-tile out of
-///       L0C (NZ, columns of m16 rows) on the FIX pipe.
+/// Sink: put(sums, task, panel) takes a finished sub-tile out of L0C (NZ, columns of m16 rows) on
+///       the FIX pipe.
 template <class Tile, class Source, class Sink, class Walk = MoeWalk<Tile>>
 class MoeCube {
  public:
@@ -248,7 +217,6 @@ class MoeCube {
       while (items_ == 0) fetch();
       multiply(now);
     }
-    drain(true);
     sink_.end();
     end();
   }
@@ -312,17 +280,6 @@ class MoeCube {
     c.next();
   }
 
-  /// FIX: another part of the sub-tile that is on its way out, or all of it.
-  __aicore__ inline void drain(bool all) {
-    while (leaving_) {
-      if (sink_.step()) {
-        cFree_.set(cLeaving_);
-        leaving_ = false;
-      }
-      if (!all) return;
-    }
-  }
-
   /// MTE1 and M: what the oldest transfer brought, and FIX when a sub-tile is finished. Short
   /// transfers in and out are issued in between, so that no queue of the other pipes runs empty.
   __aicore__ inline void multiply(MoeCursor<Tile, Walk>& c) {
@@ -332,7 +289,6 @@ class MoeCube {
     const LocalTensor<T> b = b1_[bOut_ * (MOE_B / sizeof(T))];
     const LocalTensor<float> sums = c_[slot * Tile::SUMS];
     const bool first = c.k == 0 && c.at == 0;
-    if (first && leaving_ && cLeaving_ == slot) drain(true);
     loaded_.wait(bOut_);
     if (first) cFree_.wait(slot);
     const int32_t most = HALF / (t.m16 > PANEL ? t.m16 : PANEL) / 16 * 16;
@@ -340,7 +296,6 @@ class MoeCube {
       const int32_t length = c.length - at < most ? c.length - at : most;
       step(sums, a[at * t.m16], b[at * PANEL], t, length, first && at == 0);
       fetch();
-      drain(false);
       fetch();
     }
     --items_;
@@ -351,13 +306,10 @@ class MoeCube {
       aFree_.set((aOut_ + c.piece) & 1);
     }
     if (c.lastPiece() && c.lastOfSub()) {
-      drain(true);
       done_.set(slot);
       done_.wait(slot);
-      sink_.begin(sums, t, c.panel());
-      leaving_ = true;
-      cLeaving_ = slot;
-      drain(false);
+      sink_.put(sums, t, c.panel());
+      cFree_.set(slot);
       if (c.sub + 1 == t.panels) {
         cOut_ = (cOut_ + t.panels) % Tile::WIDE;
         if (!t.keep) aOut_ = (aOut_ + c.piece + 1) & 1;
@@ -416,7 +368,6 @@ class MoeCube {
   Flags<HardEvent::FIX_M, Tile::WIDE> cFree_;
   int32_t items_ = 0, pieces_ = 0;  // transfers of B and of A on their way or in use
   int32_t row_ = 0;                 // of the piece of A that is being fetched
-  int32_t aIn_ = 0, aOut_ = 0, bIn_ = 0, bOut_ = 0, at0_ = 0, cOut_ = 0, cLeaving_ = 0;
-  bool leaving_ = false;
+  int32_t aIn_ = 0, aOut_ = 0, bIn_ = 0, bOut_ = 0, at0_ = 0, cOut_ = 0;
 };
 }  // namespace xc

@@ -17,16 +17,18 @@ constexpr int32_t MOE_LINE = 16;   // int32 in a line of the data cache
 constexpr i64 MOE_KB_L2 = 9, MOE_KB_HBM = 30;
 
 /// Where things lie in the workspace. An entry is a (token, slot) in row-major order; rows are
-/// entries sorted by expert, stable. xcompile/codegen/ascend/moe_experts.py knows the sizes.
+/// entries sorted by expert, stable, without those whose expert does not exist.
+/// xcompile/codegen/ascend/moe_experts.py knows the sizes.
 struct MoeSpace {
   GM_ADDR counts;   // int32 [experts]: rows of each
   GM_ADDR table;    // int32: number of active experts; then their ids; then their rows
   GM_ADDR starts;   // int32 [2, MOE_CORES, MOE_LINE]: where each cube core begins in each product
   GM_ADDR entries;  // int32 [rows]: entry of each row
+  GM_ADDR places;   // int32 [entries]: row of each entry
   GM_ADDR tokens;   // int32 [rows]: token of each row
   GM_ADDR ring;     // per cube core MOE_RING tiles of gate and up
   GM_ADDR inner;    // T [rows, innerPitch]
-  GM_ADDR out;      // T [entries, outPitch]
+  GM_ADDR out;      // T [rows, outPitch]
   i64 rowsAt;       // in `table`, in int32
   i64 innerPitch, outPitch;
 
@@ -39,7 +41,8 @@ struct MoeSpace {
     starts = after(table, (rowsAt + s.experts) * 4);
     ring = after(starts, 2 * MOE_CORES * MOE_LINE * 4);
     entries = after(ring, MOE_CORES * ringBytes);
-    tokens = after(entries, s.entries() * 4);
+    places = after(entries, s.entries() * 4);
+    tokens = after(places, s.entries() * 4);
     inner = after(tokens, s.entries() * 4);
     out = after(inner, s.entries() * innerPitch * size);
   }
@@ -178,6 +181,50 @@ class MoeSort {
   TQue<TPosition::VECOUT, 1> out_;
   TBuf<TPosition::VECCALC> keys_, index_, list_, mask_, counts_;
 };
+
+/// The row of each entry, from the sorted entries of all `rows`: a vector phase behind MoeSort.
+/// Cores share rows evenly. Entries that are equally far apart, two at least, are written at once.
+__aicore__ inline void moePlaces(TPipe& pipe, Team team, const MoeSpace& space, i64 rows) {
+  constexpr i64 PART = 256;
+  const Range mine = split(rows, team);
+  const GlobalTensor<int32_t> from = global<int32_t>(space.entries);
+  const GlobalTensor<int32_t> to = global<int32_t>(space.places);
+  TBuf<TPosition::VECCALC> list, index;
+  TQue<TPosition::VECOUT, 1> queue;
+  pipe.InitBuffer(list, PART * 4);
+  pipe.InitBuffer(index, PART * 4);
+  pipe.InitBuffer(queue, 2, PART * 32);
+  const LocalTensor<int32_t> entries = list.Get<int32_t>(), numbers = index.Get<int32_t>();
+  for (i64 part = mine.begin; part < mine.end; part += PART) {
+    const i64 count = least(PART, mine.end - part), blocks8 = ceilDiv(count, 8);
+    order<HardEvent::S_MTE2>(pipe);
+    DataCopyPad(entries, from[part], {1, static_cast<uint32_t>(count * 4), 0, 0, 0},
+                DataCopyPadExtParams<int32_t>{false, 0, 0, 0});
+    CreateVecIndex(numbers, static_cast<int32_t>(part), static_cast<uint32_t>(blocks8 * 8));
+    LocalTensor<int32_t> blocks = queue.AllocTensor<int32_t>();
+    Brcb(blocks, numbers, static_cast<uint8_t>(blocks8), {1, 8});
+    queue.EnQue(blocks);
+    blocks = queue.DeQue<int32_t>();
+    order<HardEvent::MTE2_S>(pipe);
+    i64 entry = entries.GetValue(0);
+    for (i64 i = 0; i < count;) {
+      const i64 first = entry;
+      i64 run = 1, apart = 0;
+      for (; i + run < count; ++run) {
+        const i64 next = entries.GetValue(static_cast<uint32_t>(i + run));
+        if (run == 1) apart = next - entry;
+        const bool regular = apart > 0 && next - entry == apart;
+        entry = next;
+        if (!regular) break;
+      }
+      DataCopyPad(to[first], blocks[i * 8],
+                  {static_cast<uint16_t>(run), 4, 0,
+                   static_cast<uint32_t>(run > 1 ? (apart - 1) * 4 : 0), 0});
+      i += run;
+    }
+    queue.FreeTensor(blocks);
+  }
+}
 
 /// A cube core's share of a product. Experts that several blocks of rows share ("large" ones, see
 /// MoeTile) are dealt tile by tile, in turn, so that cores which read the same weights do it at the

@@ -128,8 +128,8 @@ class MoeActivation {
   TBuf<TPosition::VECCALC> gate_, up_, act_, temporary_, more_;
 };
 
-/// y[t] = sum over slots of weight[t, slot] * out[entry], in float and in the order of slots.
-/// W: type of the weights. Entries whose expert does not exist count for nothing.
+/// y[t] = sum over slots of weight[t, slot] * out[row of (t, slot)], in float and in the order of
+/// slots. W: type of the weights. Entries whose expert does not exist count for nothing.
 template <class T, class W>
 class MoeCombine {
  public:
@@ -139,7 +139,8 @@ class MoeCombine {
     if (s.tokens == 0) return;
     const i64 parts = ceilDiv(team.count, s.tokens);
     const i64 room = least(TILE / s.topk / static_cast<i64>(sizeof(T)) / 64 * 64, WIDEST);
-    const i64 width = least(room, alignUp(xc::most(ceilDiv(s.hidden, parts), 128), 64));
+    const i64 few = alignUp(xc::most(ceilDiv(s.hidden, parts), 128), 64);
+    const i64 width = alignUp(ceilDiv(s.hidden, ceilDiv(s.hidden, least(room, few))), 64);
     const i64 across = ceilDiv(s.hidden, width);
     const Range mine = split(s.tokens * across, team);
     if (mine.size() == 0) return;
@@ -150,6 +151,9 @@ class MoeCombine {
     window_ = WINDOW / topk_ * topk_;
     weights_ = global<W>(weight);
     ids_ = global<int32_t>(expert);
+    places_ = global<int32_t>(space.places);
+    from_ = global<T>(space.out);
+    pitch_ = space.outPitch;
     all_ = all;
     pipe.InitBuffer(in_, 2, TILE);
     pipe.InitBuffer(out_, 2, room * sizeof(T));
@@ -158,20 +162,20 @@ class MoeCombine {
     pipe.InitBuffer(scales_, WINDOW * 4);
     pipe.InitBuffer(raw_, WINDOW * 4);
     pipe.InitBuffer(valid_, WINDOW * 8);
-    const GlobalTensor<T> from = global<T>(space.out), to = global<T>(y);
+    pipe.InitBuffer(rows_, WINDOW * 4);
+    const GlobalTensor<T> to = global<T>(y);
     for (i64 u = mine.begin; u < mine.end; ++u) {
       const i64 token = u / across, col = u % across * width;
       const i64 cols = least(width, s.hidden - col);
       look(token * topk_);
-      one(to[token * s.hidden + col], from[token * topk_ * space.outPitch + col], space.outPitch,
-          token * topk_ - first_, cols);
+      one(to[token * s.hidden + col], token * topk_ - first_, col, cols);
     }
   }
 
  private:
-  static constexpr i64 TILE = 32 * 1024, WIDEST = 2048, WINDOW = 1024;
+  static constexpr i64 TILE = 32 * 1024, WIDEST = 3584, WINDOW = 1024;
 
-  /// Weights, and ids if they are needed, of the entries from `entry` on.
+  /// Weights, rows, and ids if they are needed, of the entries from `entry` on.
   __aicore__ inline void look(i64 entry) {
     if (entry >= first_ && entry < end_) return;
     first_ = entry;
@@ -182,6 +186,8 @@ class MoeCombine {
     order<HardEvent::V_MTE2>(*pipe_);
     DataCopyPad(raw, weights_[entry], {1, static_cast<uint32_t>(n * sizeof(W)), 0, 0, 0},
                 DataCopyPadExtParams<W>{false, 0, 0, 0});
+    DataCopyPad(rows_.Get<int32_t>(), places_[entry], {1, n * 4, 0, 0, 0},
+                DataCopyPadExtParams<int32_t>{false, 0, 0, 0});
     if (!all_)
       DataCopyPad(valid_.Get<int32_t>(), ids_[entry * 2], {1, n * 8, 0, 0, 0},
                   DataCopyPadExtParams<int32_t>{false, 0, 0, 0});
@@ -194,15 +200,27 @@ class MoeCombine {
     order<HardEvent::MTE2_S>(*pipe_);
   }
 
-  __aicore__ inline void one(const GlobalTensor<T>& to, const GlobalTensor<T>& from, i64 pitch,
-                             i64 at, i64 cols) {
+  /// Does the expert of entry `at` of the window exist?
+  __aicore__ inline bool known(i64 at) {
+    if (all_) return true;
+    const i64 id = valid_.Get<i64>().GetValue(static_cast<uint32_t>(at));
+    return id >= 0 && id < experts_;
+  }
+
+  /// Columns [col, col + cols) of one token, whose entries begin at `at` of the window.
+  __aicore__ inline void one(const GlobalTensor<T>& to, i64 at, i64 col, i64 cols) {
     const i64 wide = alignUp(cols, 16);
     const int32_t n = static_cast<int32_t>(wide);
+    const LocalTensor<int32_t> places = rows_.Get<int32_t>();
     LocalTensor<T> in = in_.template AllocTensor<T>();
-    DataCopyPad(in, from,
-                {static_cast<uint16_t>(topk_), static_cast<uint32_t>(wide * sizeof(T)),
-                 static_cast<uint32_t>((pitch - wide) * sizeof(T)), 0, 0},
-                DataCopyPadExtParams<T>{false, 0, 0, 0});
+    i64 count = 0;
+    for (i64 j = 0; j < topk_; ++j) {
+      if (!known(at + j)) continue;
+      const i64 row = places.GetValue(static_cast<uint32_t>(at + j));
+      DataCopyPad(in[count++ * wide], from_[row * pitch_ + col],
+                  {1, static_cast<uint32_t>(wide * sizeof(T)), 0, 0, 0},
+                  DataCopyPadExtParams<T>{false, 0, 0, 0});
+    }
     in_.EnQue(in);
     in = in_.template DeQue<T>();
     LocalTensor<T> out = out_.template AllocTensor<T>();
@@ -210,26 +228,23 @@ class MoeCombine {
     if constexpr (sizeof(T) == 2) {
       rows = wide_.Get<float>();
       sum = sum_.Get<float>();
-      Cast(rows, in, RoundMode::CAST_NONE, static_cast<uint32_t>(topk_ * wide));
+      if (count > 0) Cast(rows, in, RoundMode::CAST_NONE, static_cast<uint32_t>(count * wide));
     } else {
       rows = in;
       sum = out;
     }
-    bool begun = false;
     const LocalTensor<float> scales = scales_.Get<float>();
+    i64 done = 0;
     for (i64 j = 0; j < topk_; ++j) {
-      if (!all_) {
-        const i64 id = valid_.Get<i64>().GetValue(static_cast<uint32_t>(at + j));
-        if (id < 0 || id >= experts_) continue;
-      }
+      if (!known(at + j)) continue;
       const float w = scales.GetValue(static_cast<uint32_t>(at + j));
-      if (begun)
-        Axpy(sum, rows[j * wide], w, n);
+      if (done == 0)
+        Muls(sum, rows, w, n);
       else
-        Muls(sum, rows[j * wide], w, n);
-      begun = true;
+        Axpy(sum, rows[done * wide], w, n);
+      ++done;
     }
-    if (!begun) Duplicate(sum, 0.0f, n);
+    if (done == 0) Duplicate(sum, 0.0f, n);
     if constexpr (sizeof(T) == 2) Cast(out, sum, RoundMode::CAST_RINT, static_cast<uint32_t>(n));
     in_.FreeTensor(in);
     out_.EnQue(out);
@@ -239,12 +254,13 @@ class MoeCombine {
   }
 
   TPipe* pipe_;
-  i64 topk_, experts_, last_, window_, first_ = 0, end_ = 0;
+  i64 topk_, experts_, last_, window_, pitch_, first_ = 0, end_ = 0;
   bool all_;
+  GlobalTensor<T> from_;
   GlobalTensor<W> weights_;
-  GlobalTensor<int32_t> ids_;
+  GlobalTensor<int32_t> ids_, places_;
   TQue<TPosition::VECIN, 1> in_;
   TQue<TPosition::VECOUT, 1> out_;
-  TBuf<TPosition::VECCALC> wide_, sum_, scales_, raw_, valid_;
+  TBuf<TPosition::VECCALC> wide_, sum_, scales_, raw_, valid_, rows_;
 };
 }  // namespace xc

@@ -56,8 +56,8 @@ def workspace_bytes(
 
     table = up(up(experts, LINE) + experts, 128) * 4
     fixed = up(experts * 4, 512) + table + 2 * CORES * LINE * 4 + CORES * RING * sums * size
-    row = 8 + (up(inner, 16) + up(hidden, 16)) * size
-    return fixed + entries * row + 8 * 512
+    row = 12 + (up(inner, 16) + up(hidden, 16)) * size
+    return fixed + entries * row + 9 * 512
 
 
 def build(b: AscendBuilder, n: Node) -> Phase:
