@@ -46,11 +46,11 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(["linear_key_head_dim", "linear_value_head_dim", "linear_head_dim"], 16),
     **dict.fromkeys(["index_n_heads", "indexer_n_heads"], 2),
     **dict.fromkeys(["index_head_dim", "indexer_head_dim"], 32),
-    "vocab_size": VOCAB, "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1,
+    "vocab_size": VOCAB, "max_position_embeddings": 16384, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2, "tie_word_embeddings": False, "num_key_value_heads": 2, "head_dim": 16,
     "q_lora_rank": 48, "kv_lora_rank": 32, "qk_nope_head_dim": 24, "qk_rope_head_dim": 16,
     "v_head_dim": 16, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 1.5,
-    "norm_topk_prob": True, "index_topk": 8, "sliding_window": 512, "linear_num_value_heads": 4,
+    "norm_topk_prob": True, "index_topk": 16, "sliding_window": 32768, "linear_num_value_heads": 4,
 }  # fmt: skip
 _DENSE_SPARSE = {"mlp_layer_types": ["dense", "sparse"]}
 _FULL = {"layer_types": ["full_attention"] * 2}
@@ -79,6 +79,10 @@ OTHER: dict[str, dict[str, Any]] = {
     "ernie4_5_moe": {"moe_layer_start_index": 0},
     "mimo_v2_flash": {**_FULL, **_DENSE_SPARSE},
     "openai_privacy_filter": _FULL, "granitemoe_swa": _FULL,
+    "beam": _DENSE_SPARSE, "flint": {"mlp_only_layers": [0]},
+    "glm5_next": {**_MLA, **_DENSE_SPARSE},
+    "mistral_large4": {**_MLA, **_DENSE_SPARSE}, "zaya": {"num_experts_per_tok": 1},
+    "ernie4_5_vl_moe": {"moe_intermediate_size": [32, 32]},
     "longcat_flash": {**_MLA, "zero_expert_num": 4, "head_dim": 16},
 }  # fmt: skip
 
@@ -129,9 +133,21 @@ def spread(model: nn.Module, seed: int = 0) -> None:
             )
 
 
-def tiny(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
-    """A small random model of a family: its causal language model where it has one."""
+EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
+CHOSEN = ("num_experts_per_tok", "moe_k", "moe_topk", "top_k_experts")
+
+
+def tiny(family: str, dtype: torch.dtype = torch.float32, experts: int = E, chosen: int = K) -> Any:
+    """A small random model of a family: its causal language model where it has one.
+
+    experts, chosen: how many there are, and how many a token has.
+    """
     cls = model_class(family)
+    takes = inspect.signature(cls.config_class.__init__).parameters
+    sizes = {**dict.fromkeys(EXPERTS, experts), **dict.fromkeys(CHOSEN, chosen)}
+    changes = {k: v for k, v in sizes.items() if k in takes and k not in OTHER.get(family, {})}
+    if experts < 8 and "n_group" in takes:
+        changes |= {"n_group": 1, "topk_group": 1}
     model = cls(config_of(cls.config_class, family, **changes)).eval()
     spread(model)
     return model.to(dtype).requires_grad_(False)
