@@ -273,7 +273,8 @@ def main() -> None:
         table.add_row(
             r["pattern"], str(r["cores"]), f"{r['round_robin']['us']:.1f}",
             *(f"{r[m]['cycles'] / base:.2f}" for m in MODES[1:]),
-            f"{BARS.get(r['pattern'], 1):.2f}", f"{r['ours']['roofline']:.0%}", f"{sum(r[m]['cpu'] for m in MODES):.1f}",
+            f"{BARS.get(r['pattern'], 1):.2f}", f"{r['ours']['roofline']:.0%}",
+            f"{sum(r[m]['cpu'] for m in MODES):.1f}",
         )  # fmt: skip
     console.print(table)
 

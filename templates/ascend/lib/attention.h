@@ -1,5 +1,6 @@
 // Scaled dot-product attention with a float online softmax, over a paged cache or dense operands.
 #pragma once
+#include "attention_cube.h"
 #include "attention_mask.h"
 #include "attention_merge.h"
 

@@ -1,75 +1,29 @@
 // Attention, the cube core's side: scores = Q K^T of a block, and P V of the block before last.
 #pragma once
-#include "attention_deal.h"
-#include "gemm_cube.h"
+#include "attention_load.h"
 
 namespace xc {
 
-enum : uint16_t { ATTN_SCORES, ATTN_PROBS, ATTN_OUTS };
-
-/// Rooms of one cube core and its two vector cores in the workspace: two blocks are in flight.
-/// Block i uses the rooms i % 2. The partial results of tasks that are cut come after them.
-template <class T>
-class AttnSpace {
- public:
-  GlobalTensor<float> scores[2], outs[2];
-  GlobalTensor<T> probs[2];
-
-  __aicore__ inline AttnSpace(GM_ADDR workspace, const AttnTile& t, i64 core)
-      : base_(workspace),
-        rooms_(2 * (bytes(t.scores, 4) + bytes(t.outs, 4) + bytes(t.probs, sizeof(T)))),
-        partial_(bytes(t.outs, 4) + 2 * bytes(t.rows, 4)),
-        rows_(bytes(t.outs, 4) / 4),
-        step_(bytes(t.rows, 4) / 4) {
-    GM_ADDR at = room(core);
-    for (int32_t i = 0; i < 2; ++i) {
-      scores[i] = global<float>(at);
-      at += bytes(t.scores, 4);
-      outs[i] = global<float>(at);
-      at += bytes(t.outs, 4);
-      probs[i] = global<T>(at);
-      at += bytes(t.probs, sizeof(T));
-    }
-  }
-  /// Sums over values of a core's first (0) or last task; then maxima and sums of its rows.
-  __aicore__ inline GlobalTensor<float> partial(i64 core, i64 slot) const {
-    return global<float>(room(core) + rooms_ + slot * partial_);
-  }
-  __aicore__ inline i64 maxima() const { return rows_; }
-  __aicore__ inline i64 sums() const { return rows_ + step_; }
-  __aicore__ inline i64 corePitch() const { return rooms_ + 2 * partial_; }  // bytes
-
- private:
-  __aicore__ inline static i64 bytes(i64 n, i64 size) { return alignUp(n * size, 512); }
-  __aicore__ inline GM_ADDR room(i64 core) const { return base_ + core * corePitch(); }
-  GM_ADDR base_;
-  i64 rooms_, partial_, rows_, step_;
-};
-
-/// Loads of Q, K, V and P, in the order in which pieces are needed, run ahead of the products.
+/// Products of one core's share. The sums of a product lie in one half of L0C, or in both.
 template <class T, class Source, class Walk>
 class AttnCube {
  public:
   static constexpr int32_t K0 = 32 / sizeof(T);
   static constexpr int32_t HALF = L0_BYTES / 2 / sizeof(T);  // elements of half of L0A or L0B
+  static constexpr int32_t WIDE = 128;                       // columns of V at once
 
   __aicore__ inline AttnCube(TPipe& pipe, const AttnDeal<Source>& deal, const AttnSpace<T>& space,
                              GM_ADDR q, GM_ADDR k, GM_ADDR v)
       : pipe_(pipe),
-        source_(deal.source),
         tile_(deal.tile),
         sizes_(deal.sizes),
         space_(space),
-        q_(global<T>(q)),
-        k_(global<T>(k)),
-        v_(global<T>(v)) {}
+        loads_(pipe, deal, space, q, k, v) {}
 
   __aicore__ inline void run(const Walk& begin) {
     init();
+    loads_.init(begin);
     Walk now = begin, then = begin;  // of scores, and of products
-    kAhead_ = begin;
-    vAhead_ = begin;
-    kAt_ = vAt_ = 0;
     while (then.live) {
       if (now.live && now.number < then.number + 2) {
         scores(now);
@@ -79,6 +33,7 @@ class AttnCube {
         then.next();
       }
     }
+    loads_.end();
     end();
   }
 
@@ -88,27 +43,14 @@ class AttnCube {
   __aicore__ inline static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
   __aicore__ inline void init() {
-    pipe_.InitBuffer(l1_, L1_BYTES);
     pipe_.InitBuffer(l0a_, L0_BYTES);
     pipe_.InitBuffer(l0b_, L0_BYTES);
     pipe_.InitBuffer(l0c_, L0C_BYTES);
-    const LocalTensor<T> l1 = l1_.template Get<T>();
-    q1_ = l1;
-    k1_ = l1[2 * tile_.q];
-    v1_ = k1_[2 * tile_.k];
-    p1_ = v1_[2 * tile_.v];
     a2_ = l0a_.template Get<T>();
     b2_ = l0b_.template Get<T>();
     c_ = l0c_.template Get<float>();
     d0_ = (sizes_.d + K0 - 1) / K0 * K0;
     dv0_ = (sizes_.dv + K0 - 1) / K0 * K0;
-    kLoaded_.init(pipe_, 0);
-    vLoaded_.init(pipe_, 0);
-    pLoaded_.init(pipe_, 0);
-    kFree_.init(pipe_, 2);
-    vFree_.init(pipe_, 2);
-    pFree_.init(pipe_, 2);
-    qFree_.init(pipe_, 0);
     inL0_.init(pipe_, 0);
     a2Free_.init(pipe_, 2);
     b2Free_.init(pipe_, 2);
@@ -116,131 +58,12 @@ class AttnCube {
     cFree_.init(pipe_, 2);
   }
   __aicore__ inline void end() {
-    if (qSet_) qFree_.wait(0);
-    kLoaded_.end(pipe_, 0);
-    vLoaded_.end(pipe_, 0);
-    pLoaded_.end(pipe_, 0);
-    kFree_.end(pipe_, 2);
-    vFree_.end(pipe_, 2);
-    pFree_.end(pipe_, 2);
-    qFree_.end(pipe_, 0);
     inL0_.end(pipe_, 0);
     a2Free_.end(pipe_, 2);
     b2Free_.end(pipe_, 2);
     done_.end(pipe_, 0);
     cFree_.end(pipe_, 2);
   }
-
-  // -- GM to L1 -----------------------------------------------------------------------------------
-
-  /// The next pieces of K and V, as far as there is room.
-  __aicore__ inline void ahead() {
-    while (kAhead_.live && kFlight_ < 2) {
-      if (kAhead_.count > 0) {
-        if (kAt_ == 0 && kAhead_.first) {
-          if (qFlight_ == 2) break;
-          loadQ(kAhead_.task);
-        }
-        kFree_.wait(kIn_);
-        rows<false>(k1_[kIn_ * tile_.k], kAhead_, kAt_);
-        kLoaded_.set(kIn_);
-        kIn_ ^= 1;
-        ++kFlight_;
-      }
-      step(kAhead_, kAt_);
-    }
-    while (vAhead_.live && vFlight_ < 2) {
-      if (vAhead_.count > 0) {
-        vFree_.wait(vIn_);
-        rows<true>(v1_[vIn_ * tile_.v], vAhead_, vAt_);
-        vLoaded_.set(vIn_);
-        vIn_ ^= 1;
-        ++vFlight_;
-      }
-      step(vAhead_, vAt_);
-    }
-  }
-  __aicore__ inline static void step(Walk& w, int32_t& at) {
-    at += w.task.piece;
-    if (at >= w.count) {
-      w.next();
-      at = 0;
-    }
-  }
-
-  /// A piece of K or V. K, and V of 16 bits: [columns / K0][piece][K0], columns of all heads; V of
-  /// 32 bits: [piece / 16][columns / 8][16][8], squares that can be transposed.
-  template <bool VALUES>
-  __aicore__ inline void rows(const LocalTensor<T>& dst, const Walk& w, int32_t at) {
-    const AttnTask& t = w.task;
-    const int32_t width = VALUES ? sizes_.dv : sizes_.d, n = smaller(t.piece, w.count - at);
-    const i64 stride = VALUES ? source_.vRow : source_.kRow;
-    constexpr bool squares = VALUES && sizeof(T) == 4;
-    for (int32_t i = 0; i < n;) {
-      i64 found = 0;
-      const i64 row = source_.row(t.request, w.key + at + i, n - i, found);
-      const i64 from =
-          VALUES ? source_.v(t.request, row, t.head) : source_.k(t.request, row, t.head);
-      const GlobalTensor<T> src = VALUES ? v_[from] : k_[from];
-      const int32_t run = static_cast<int32_t>(found);
-      if constexpr (squares) {
-        const int32_t columns = up16(t.heads * width);
-        for (int32_t j = 0; j < run;) {
-          const int32_t in = (i + j) % 16, part = smaller(16 - in, run - j);
-          rowsToL1(dst[(i + j - in) * columns + in * K0], src[j * stride], stride, part, 16,
-                   t.heads * width, false);
-          j += part;
-        }
-      } else {
-        rowsToL1(dst[i * K0], src, stride, run, t.piece, t.heads * width, false);
-      }
-      i += run;
-    }
-  }
-
-  /// All rows of Q: [d0 / K0][high][K0].
-  __aicore__ inline void loadQ(const AttnTask& t) {
-    if (qSet_) {
-      qFree_.wait(0);
-      qSet_ = false;
-    }
-    const LocalTensor<T> dst = q1_[qIn_ * tile_.q];
-    const int32_t high = t.high(), group = sizes_.group;
-    for (int32_t h = 0; h < t.heads; ++h) {
-      const i64 head = static_cast<i64>(t.head + h) * group;
-      for (int32_t r = 0; r < t.m;) {
-        const i64 query = (t.first + r) / group;
-        const int32_t g = static_cast<int32_t>((t.first + r) % group);
-        const GlobalTensor<T> src = q_[source_.q(t.request, query, head + g)];
-        int32_t n = smaller(t.m - r, group - g);
-        const LocalTensor<T> to = dst[(h * t.m + r) * K0];
-        const int32_t whole = (t.m - r) / group;  // queries of which we have all heads
-        if (group == 1) {
-          n = t.m - r;
-          rowsToL1(to, src, source_.qRow, n, high, sizes_.d, false);
-        } else if (g == 0 && whole > 1 && source_.qRow <= 65535 && source_.qHead <= 65535) {
-          n = whole * group;
-          DataCopy(to, src,
-                   Nd2NzParams(static_cast<uint16_t>(whole), static_cast<uint16_t>(group),
-                               static_cast<uint16_t>(sizes_.d), static_cast<uint16_t>(source_.qRow),
-                               static_cast<uint16_t>(source_.qHead), static_cast<uint16_t>(high), 1,
-                               static_cast<uint16_t>(group * K0)));
-        } else {
-          rowsToL1(to, src, source_.qHead, n, high, sizes_.d, false);
-        }
-        r += n;
-      }
-    }
-    if (t.m == 1) {  // products of one row take two
-      const i64 last = static_cast<i64>(t.head + t.heads) * group - group + t.first % group;
-      rowsToL1(dst[t.rows * K0], q_[source_.q(t.request, t.first / group, last)], 1, 1, high,
-               sizes_.d, false);
-    }
-    qIn_ ^= 1;
-    ++qFlight_;
-  }
-
-  // -- products -----------------------------------------------------------------------------------
 
   /// Rows of NZ in L1, in columns of `high` rows, to L0A.
   __aicore__ inline void toA(const LocalTensor<T>& dst, const LocalTensor<T>& src, int32_t high,
@@ -324,14 +147,13 @@ class AttnCube {
   __aicore__ inline void scores(const Walk& w) {
     const AttnTask& t = w.task;
     const GlobalTensor<float> out = space_.scores[w.number & 1];
-    const LocalTensor<T> q = q1_[qOut_ * tile_.q];
+    const LocalTensor<T> q = loads_.q();
     const int32_t m16 = up16(t.bandRows), rows16 = m16 * up16(t.block);
     if (w.count > 0 && t.whole) cFree_.wait(cAt_);
     for (int32_t at = 0; at < w.count; at += t.piece) {
-      ahead();
+      loads_.ahead();
       const int32_t n = smaller(t.piece, w.count - at);
-      kLoaded_.wait(kOut_);
-      const LocalTensor<T> k = k1_[kOut_ * tile_.k];
+      const LocalTensor<T> k = loads_.takeK();
       for (int32_t band = 0; band < t.bands; ++band) {
         if (t.whole) {
           score(c_[cAt_ * ATTN_SUMS + band * rows16 + at * m16], q, k, t, band, n);
@@ -349,9 +171,7 @@ class AttnCube {
         cFree_.set(cAt_);
         cAt_ ^= 1;
       }
-      kFree_.set(kOut_);
-      kOut_ ^= 1;
-      --kFlight_;
+      loads_.giveK();
     }
     if (w.count > 0 && t.whole) {
       done_.set(cAt_);
@@ -362,66 +182,47 @@ class AttnCube {
       cFree_.set(cAt_);
       cAt_ ^= 1;
     }
-    if (w.last && w.task.keys > 0) {
-      if (qSet_) qFree_.wait(0);
-      qFree_.set(0);
-      qSet_ = true;
-      qOut_ ^= 1;
-      --qFlight_;
-    }
+    if (w.last && w.task.keys > 0) loads_.giveQ();
     CrossCoreSetFlag<2, PIPE_FIX>(ATTN_SCORES);
   }
 
-  /// P of a block (whole) or of a piece and a band, as NZ.
-  __aicore__ inline void loadP(const Walk& w, int32_t at, int32_t band) {
-    const AttnTask& t = w.task;
-    const int32_t high = t.high();
-    const GlobalTensor<T> src = space_.probs[w.number & 1];
-    const LocalTensor<T> dst = p1_[pIn_ * tile_.p];
-    pFree_.wait(pIn_);
-    if (t.whole) {
-      DataCopy(dst, src, static_cast<uint32_t>(high * up16(w.count)));
+  /// Keys [at, at + length) x columns [col, col + n16) of a piece of V, to L0B.
+  __aicore__ inline void toB(const LocalTensor<T>& b, const LocalTensor<T>& v, const AttnTask& t,
+                             int32_t band, int32_t at, int32_t length, int32_t col, int32_t n16) {
+    if constexpr (sizeof(T) == 2) {
+      const int32_t from = (t.heads > 1 ? band * dv0_ : 0) + col;
+      LoadData2DParams l;
+      l.repeatTimes = static_cast<uint8_t>(n16 / 16);
+      l.srcStride = static_cast<uint16_t>(t.piece / 16);
+      l.ifTranspose = true;
+      for (int32_t i = 0; i < length; i += 16)
+        LoadData(b[i * n16], v[from * t.piece + (at + i) * 16], l);
     } else {
-      const int32_t m = t.rowsOf(band), n = smaller(t.piece, w.count - at);
-      DataCopy(dst, src[at * high + band * t.bandRows * K0],
-               DataCopyParams(static_cast<uint16_t>((n + K0 - 1) / K0), static_cast<uint16_t>(m),
-                              static_cast<uint16_t>(high - m), static_cast<uint16_t>(up16(m) - m)));
+      const int32_t from = (t.heads > 1 ? band * sizes_.dv : 0) + col;
+      const int32_t columns = up16(t.heads * sizes_.dv);
+      LoadData2dTransposeParams l;
+      l.repeatTimes = static_cast<uint8_t>(n16 / 16);
+      l.srcStride = 1;
+      l.dstFracGap = static_cast<uint16_t>(n16 / 16 - 1);
+      for (int32_t i = 0; i < length; i += 16)
+        LoadDataWithTranspose(b[i * n16], v[(at + i) * columns + from * 16], l);
     }
-    pLoaded_.set(pIn_);
-    pIn_ ^= 1;
   }
 
   /// Rows of `band` x n keys of P times a piece of V, into L0C.
   __aicore__ inline void weigh(const LocalTensor<float>& sums, const LocalTensor<T>& p,
                                int32_t high, const LocalTensor<T>& v, const AttnTask& t,
                                int32_t band, int32_t n, bool first) {
-    const int32_t m = t.rowsOf(band), m16 = up16(m), wide = smaller(dv0_, 128);
+    const int32_t m = t.rowsOf(band), m16 = up16(m), wide = smaller(dv0_, WIDE);
     const int32_t deep = HALF / larger(m16, up16(wide)) / 16 * 16;
     for (int32_t at = 0; at < n; at += deep) {
       const int32_t length = smaller(deep, n - at);
       const LocalTensor<T> a = takeA();
       toA(a, p[at * high], high, m16, length);
       for (int32_t col = 0; col < dv0_; col += wide) {
-        const int32_t cols = smaller(wide, dv0_ - col), n16 = up16(cols);
+        const int32_t cols = smaller(wide, dv0_ - col);
         const LocalTensor<T> b = takeB();
-        if constexpr (sizeof(T) == 2) {
-          const int32_t from = (t.heads > 1 ? band * dv0_ : 0) + col;
-          LoadData2DParams l;
-          l.repeatTimes = static_cast<uint8_t>(n16 / 16);
-          l.srcStride = static_cast<uint16_t>(t.piece / 16);
-          l.ifTranspose = true;
-          for (int32_t i = 0; i < length; i += 16)
-            LoadData(b[i * n16], v[from * t.piece + (at + i) * 16], l);
-        } else {
-          const int32_t from = (t.heads > 1 ? band * sizes_.dv : 0) + col;
-          const int32_t columns = up16(t.heads * sizes_.dv);
-          LoadData2dTransposeParams l;
-          l.repeatTimes = static_cast<uint8_t>(n16 / 16);
-          l.srcStride = 1;
-          l.dstFracGap = static_cast<uint16_t>(n16 / 16 - 1);
-          for (int32_t i = 0; i < length; i += 16)
-            LoadDataWithTranspose(b[i * n16], v[(at + i) * columns + from * 16], l);
-        }
+        toB(b, v, t, band, at, length, col, up16(cols));
         loadedB();
         multiply(sums[col * m16], a, b, m, cols, length, first && at == 0);
         giveB();
@@ -430,10 +231,49 @@ class AttnCube {
     }
   }
 
+  /// The products of a block whose results do not fit L0C: P stays, V comes in panels of columns,
+  /// each half of L0C has WIDE of them.
+  __aicore__ inline void panels(const Walk& w) {
+    const AttnTask& t = w.task;
+    const int32_t m16 = up16(t.rows), high = t.high();
+    loads_.loadP(w, 0, 0);
+    const LocalTensor<T> p = loads_.takeP();
+    for (int32_t column = 0; column < dv0_; column += tile_.panel) {
+      const int32_t width = smaller(tile_.panel, dv0_ - column);
+      for (int32_t at = 0; at < w.count; at += t.piece) {
+        loads_.ahead();
+        const int32_t n = smaller(t.piece, w.count - at);
+        const LocalTensor<T> v = loads_.takeV();
+        const LocalTensor<T> a = takeA();
+        toA(a, p[at * high], high, m16, n);
+        for (int32_t col = 0, half = 0; col < width; col += WIDE, ++half) {
+          const int32_t cols = smaller(WIDE, width - col);
+          const LocalTensor<float> sums = c_[half * ATTN_SUMS];
+          const LocalTensor<T> b = takeB();
+          toB(b, v, t, 0, 0, n, col, up16(cols));
+          loadedB();
+          if (at == 0) cFree_.wait(half);
+          multiply(sums, a, b, t.rows, cols, n, at == 0);
+          giveB();
+          if (at + t.piece < w.count) continue;
+          done_.set(half);
+          done_.wait(half);
+          fromL0C(space_.outs[w.number & 1][column + col], sums, dv0_, t.rows, m16, cols);
+          cFree_.set(half);
+        }
+        giveA();
+        loads_.giveV();
+      }
+    }
+    loads_.giveP();
+  }
+
   __aicore__ inline void products(const Walk& w) {
     const AttnTask& t = w.task;
     CrossCoreWaitFlag(ATTN_PROBS);
-    if (w.count > 0) {
+    if (w.count > 0 && tile_.panel < dv0_) {
+      panels(w);
+    } else if (w.count > 0) {
       const int32_t m16 = up16(t.bandRows), each = m16 * up16(dv0_);
       const bool both = t.bands * each > ATTN_SUMS;
       if (both) cAt_ = 0;
@@ -441,41 +281,32 @@ class AttnCube {
       cFree_.wait(cAt_);
       if (both) cFree_.wait(1);
       int32_t nextAt = 0, nextBand = 0;
-      if (t.whole)
-        loadP(w, 0, 0);
-      else
-        loadNext(w, nextAt, nextBand);
+      LocalTensor<T> p;
       if (t.whole) {
-        pLoaded_.wait(pOut_);
+        loads_.loadP(w, 0, 0);
+        p = loads_.takeP();
+      } else {
+        loadNext(w, nextAt, nextBand);
       }
       for (int32_t at = 0; at < w.count; at += t.piece) {
-        ahead();
+        loads_.ahead();
         const int32_t n = smaller(t.piece, w.count - at);
-        vLoaded_.wait(vOut_);
-        const LocalTensor<T> v = v1_[vOut_ * tile_.v];
+        const LocalTensor<T> v = loads_.takeV();
         for (int32_t band = 0; band < t.bands; ++band) {
           const LocalTensor<float> c = sums[band * each];
           if (t.whole) {
-            const LocalTensor<T> p = p1_[pOut_ * tile_.p];
             weigh(c, p[at * t.high() + band * t.bandRows * K0], t.high(), v, t, band, n, at == 0);
             continue;
           }
           const int32_t some = useful(w, band, at, n);
           if (some == 0) continue;
           loadNext(w, nextAt, nextBand);
-          pLoaded_.wait(pOut_);
-          weigh(c, p1_[pOut_ * tile_.p], up16(t.rowsOf(band)), v, t, band, some, at == 0);
-          pFree_.set(pOut_);
-          pOut_ ^= 1;
+          weigh(c, loads_.takeP(), up16(t.rowsOf(band)), v, t, band, some, at == 0);
+          loads_.giveP();
         }
-        vFree_.set(vOut_);
-        vOut_ ^= 1;
-        --vFlight_;
+        loads_.giveV();
       }
-      if (t.whole) {
-        pFree_.set(pOut_);
-        pOut_ ^= 1;
-      }
+      if (t.whole) loads_.giveP();
       done_.set(cAt_);
       done_.wait(cAt_);
       for (int32_t band = 0; band < t.bands; ++band)
@@ -498,35 +329,26 @@ class AttnCube {
     for (; at < w.count; band = 0, at += w.task.piece)
       for (; band < w.task.bands; ++band)
         if (useful(w, band, at, smaller(w.task.piece, w.count - at)) > 0) {
-          loadP(w, at, band++);
+          loads_.loadP(w, at, band++);
           return;
         }
   }
 
   TPipe& pipe_;
-  const Source& source_;
   const AttnTile& tile_;
   const AttnSizes& sizes_;
   const AttnSpace<T>& space_;
-  GlobalTensor<T> q_, k_, v_;
-  TBuf<TPosition::A1> l1_;
+  AttnLoads<T, Source, Walk> loads_;
   TBuf<TPosition::A2> l0a_;
   TBuf<TPosition::B2> l0b_;
   TBuf<TPosition::CO1> l0c_;
-  LocalTensor<T> q1_, k1_, v1_, p1_, a2_, b2_;
+  LocalTensor<T> a2_, b2_;
   LocalTensor<float> c_;
-  Walk kAhead_, vAhead_;
-  Flags<HardEvent::MTE2_MTE1, 2> kLoaded_, vLoaded_, pLoaded_;
-  Flags<HardEvent::MTE1_MTE2, 2> kFree_, vFree_, pFree_;
-  Flags<HardEvent::MTE1_MTE2, 1> qFree_;
   Flags<HardEvent::MTE1_M, 2> inL0_;
   Flags<HardEvent::M_MTE1, 2> a2Free_, b2Free_;
   Flags<HardEvent::M_FIX, 2> done_;
   Flags<HardEvent::FIX_M, 2> cFree_;
-  int32_t d0_, dv0_, kAt_, vAt_;
-  int32_t kFlight_ = 0, vFlight_ = 0, qFlight_ = 0;  // loads that are not used up
-  int32_t kIn_ = 0, kOut_ = 0, vIn_ = 0, vOut_ = 0, pIn_ = 0, pOut_ = 0, qIn_ = 0, qOut_ = 0;
+  int32_t d0_, dv0_;
   int32_t aAt_ = 0, bAt_ = 0, cAt_ = 0;
-  bool qSet_ = false;
 };
 }  // namespace xc

@@ -1,7 +1,7 @@
 // Attention, the vector cores' side: online softmax of the scores, sums of the products, results.
 #pragma once
-#include "attention_cube.h"
 #include "attention_source.h"
+#include "attention_space.h"
 
 namespace xc {
 
@@ -113,18 +113,22 @@ class AttnVector {
   __aicore__ inline void init() {
     dv0_ = (sizes_.dv + K0 - 1) / K0 * K0;
     most_ = tile_.rows / 2;
-    widest_ = tile_.keys > tile_.headKeys ? tile_.keys : tile_.headKeys;
-    const int32_t out = tile_.chunk + widest_;
+    const int32_t widest = tile_.keys > tile_.headKeys ? tile_.keys : tile_.headKeys;
+    const int32_t out = tile_.chunk + widest;
+    const int32_t narrow = tile_.heads > 1 ? tile_.headKeys : tile_.keys;
+    lines_ = smaller(ATTN_ROWS, tile_.chunk / narrow / 8 * 8);
+    const int32_t fit = smaller(most_, tile_.chunk / dv0_ / 8 * 8);
+    const int32_t spreads = (fit > lines_ ? fit : lines_) * 8;
     pipe_.InitBuffer(in_, 2, tile_.chunk * 4);
     pipe_.InitBuffer(out_, 2, out * sizeof(T));
     pipe_.InitBuffer(acc_, most_ * dv0_ * 4);
-    pipe_.InitBuffer(work_, ATTN_ROWS * 64 * 4);
-    pipe_.InitBuffer(state_, (6 * most_ + 2 * ATTN_ROWS + most_ * 8 + widest_) * 4);
+    pipe_.InitBuffer(work_, lines_ * 64 * 4);
+    pipe_.InitBuffer(state_, (6 * most_ + 2 * ATTN_ROWS + spreads + 64) * 4);
     acc = acc_.template Get<float>();
     work = work_.template Get<float>();
     LocalTensor<float> s = state_.template Get<float>();
-    Duplicate(s, 0.0f, 6 * most_ + 2 * ATTN_ROWS + most_ * 8);
-    Duplicate(work, 0.0f, ATTN_ROWS * 64);
+    Duplicate(s, 0.0f, 6 * most_ + 2 * ATTN_ROWS + spreads);
+    Duplicate(work, 0.0f, lines_ * 64);
     for (int32_t i = 0; i < 2; ++i) {
       maxima[i] = s[2 * i * most_];
       sums[i] = s[(2 * i + 1) * most_];
@@ -133,10 +137,9 @@ class AttnVector {
     top = s[6 * most_];
     limits = top[ATTN_ROWS];
     spread = limits[ATTN_ROWS];
-    columns = spread[most_ * 8];
-    CreateVecIndex(columns.template ReinterpretCast<int32_t>(), 0, static_cast<uint32_t>(widest_));
-    Cast(columns, columns.template ReinterpretCast<int32_t>(), RoundMode::CAST_NONE,
-         static_cast<uint32_t>(widest_));
+    columns = spread[spreads];
+    CreateVecIndex(columns.template ReinterpretCast<int32_t>(), 0, 64u);
+    Cast(columns, columns.template ReinterpretCast<int32_t>(), RoundMode::CAST_NONE, 64u);
     for (int32_t i = 0; i < 2; ++i) {  // a row too many may be copied
       LocalTensor<T> p = out_.template AllocTensor<T>();
       Duplicate(p, static_cast<T>(0.0f), out);
@@ -152,7 +155,7 @@ class AttnVector {
   __aicore__ inline static int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
   /// Rows of a chunk.
   __aicore__ inline int32_t chunkOf(const AttnTask& t) const {
-    return smaller(smaller(ATTN_ROWS, tile_.chunk / t.block / 8 * 8), up((t.rows + 1) / 2, 8));
+    return smaller(smaller(lines_, tile_.chunk / t.block / 8 * 8), up((t.rows + 1) / 2, 8));
   }
 
   __aicore__ inline void softmax(const Walk& w) {
@@ -242,15 +245,16 @@ class AttnVector {
     for (int32_t i = 0; i < n; ++i) {
       const i64 query = (t.first + (row + i) % t.m) / sizes_.group;
       const i64 seen = least(most(t.limit(query) - w.key, 0), t.block);
-      limits.SetValue(static_cast<uint32_t>(i), static_cast<float>(seen) - 0.5f);
+      limits.SetValue(static_cast<uint32_t>(i), static_cast<float>(seen - from * 64) - 0.5f);
     }
     order<HardEvent::S_V>(pipe_);
     Brcb(spread, limits, static_cast<uint8_t>((n + 7) / 8), {1, 8});
     for (int32_t c = static_cast<int32_t>(from); c < to; ++c) {  // +-inf as limit - column is
-      Sub(work, spread, columns[c * 64], 64, static_cast<uint8_t>(n), {1, 0, 1, 8, 1, 0});
+      Sub(work, spread, columns, 64, static_cast<uint8_t>(n), {1, 0, 1, 8, 1, 0});
       Muls(work, work, INFINITE, n * 64);
       Min(s[c * 64], s[c * 64], work, 64, static_cast<uint8_t>(n),
           {1, 1, 1, static_cast<uint8_t>(pitch), static_cast<uint8_t>(pitch), 8});
+      Adds(spread, spread, -64.0f, n * 8);
     }
   }
 
@@ -399,7 +403,7 @@ class AttnVector {
   TQue<TPosition::VECOUT, 1> out_;
   TBuf<TPosition::VECCALC> acc_, work_, state_;
   LocalTensor<float> acc, work, maxima[2], sums[2], factors[2], top, limits, spread, columns;
-  int32_t me_, dv0_, most_, widest_;
+  int32_t me_, dv0_, most_, lines_;
   i64 core_;
 };
 }  // namespace xc

@@ -38,6 +38,9 @@ class Tile:
     k: int
     v: int
     p: int
+    q_slots: int
+    p_slots: int
+    panel: int
     chunk: int
     scores: int
     probs: int
@@ -61,6 +64,8 @@ def choose(
     cache follow each other. Raises ValueError if nothing fits."""
     k0 = 32 // size
     d0, dv0, dv16 = up(d, k0), up(dv, k0), up(dv, 16)
+    if group > 64 and size == 2 and not masked and (wide := _wide(d0, dv0)):
+        return wide
     chunk = max(SCORES * 2 // (4 if masked else size), 8 * dv0)
     for rows in (256, 128, 64):
         if rows * dv16 > ACCUMULATORS:
@@ -81,7 +86,8 @@ def choose(
             both = heads * head_rows
             return Tile(
                 rows=rows, keys=keys, piece=piece, heads=heads, head_rows=head_rows,
-                head_keys=head_keys, head_piece=head_piece, q=q, k=k, v=v, p=p, chunk=chunk,
+                head_keys=head_keys, head_piece=head_piece, q=q, k=k, v=v, p=p,
+                q_slots=2, p_slots=2, panel=dv0, chunk=chunk,
                 scores=max(rows * keys, both * head_keys),
                 probs=max(rows * keys, up(both + 1, 16) * head_keys),
                 outs=(rows + MERGED_ROWS) * dv0,
@@ -90,6 +96,22 @@ def choose(
                 row_cost=(d + dv) // (16 if size == 2 else 4) + 6,
             )  # fmt: skip
     raise ValueError(f"attention over heads of {d} and {dv} elements does not fit on chip")
+
+
+def _wide(d0: int, dv0: int) -> Tile | None:
+    """128 rows of 16 bits at once whose results do not fit L0C: V comes in panels of columns, and
+    the probabilities of a block stay in L1."""
+    rows, keys, piece, panel = 128, 512, 64, 256
+    q, k, v, p = rows * d0 + 256, piece * d0, piece * panel, rows * keys
+    results = rows * dv0
+    if not 2 * SUMS < results <= 2 * ACCUMULATORS or (q + 2 * k + 2 * v + p) * 2 > L1:
+        return None
+    return Tile(
+        rows=rows, keys=keys, piece=piece, heads=1, head_rows=0, head_keys=0, head_piece=0,
+        q=q, k=k, v=v, p=p, q_slots=1, p_slots=1, panel=panel, chunk=8 * keys,
+        scores=rows * keys, probs=rows * keys, outs=(rows + MERGED_ROWS) * dv0,
+        head_cost=0, one_cost=max(16 * (d0 + dv0) * 2 // 33, 1), row_cost=(d0 + dv0) // 16 + 6,
+    )  # fmt: skip
 
 
 def _several(
