@@ -63,9 +63,18 @@ def accepts(kind: str | None, shape: tuple[Dim, ...], strides: tuple[Dim, ...]) 
         return is_contiguous(shape, strides)
     if kind == "any" or (same(shape[-1], 1) and kind == "last"):
         return True
+    if kind in ("matrix", "turned"):
+        straight = _lines(shape[-2:], strides[-2:])
+        return straight or (kind == "turned" and _lines(shape[:-3:-1], strides[:-3:-1]))
     if not (same(strides[-1], 1) or same(shape[-1], 1)):
         return False
     return kind == "last" or row_stride(shape, strides) is not None
+
+
+def _lines(shape: tuple[Dim, ...], strides: tuple[Dim, ...]) -> bool:
+    """Whether the rows of a matrix are runs of memory, and not one row again and again."""
+    again = same(strides[0], 0) and not same(shape[0], 1)
+    return not again and (same(strides[1], 1) or same(shape[1], 1))
 
 
 def row_stride(shape: tuple[Dim, ...], strides: tuple[Dim, ...]) -> Dim | None:

@@ -10,10 +10,10 @@ from random import Random
 import pytest
 import torch
 
-from tests.helpers import assert_close_to_reference, call, compiled, exact_eval
+from tests.helpers import add, assert_close_to_reference, call, compiled, exact_eval, graph_of
 from tests.test_fuzz import SIZES, SLOTS, Grower, arguments, cached, close
 from xcompile.compiler import executor
-from xcompile.ir import Graph, Type
+from xcompile.ir import Graph, Type, Value
 from xcompile.symbolic import Range, symbol
 
 T, U = symbol("T"), symbol("U")
@@ -82,3 +82,21 @@ def test_the_graphs_reach_most_ops() -> None:
     graphs = [random_graph(seed, steps=14, state=seed % 5 == 4) for seed in range(100, 140)]
     reached = {n.op.name for g in graphs for n in g.nodes}
     assert len(reached) >= 45
+
+
+def test_products_of_matrices_that_lie_oddly() -> None:
+    """Rows that are one row again and again, and columns and rows that both lie apart."""
+
+    def build(g: Graph, row: Value, x: Value, column: Value) -> list[Value]:
+        many = add(g, "expand", row, shape=(2, T, 12))
+        apart = add(g, "permute", x, perm=(2, 0, 1))  # [4, 12, T]: no dim with stride 1 at the end
+        same = add(g, "expand", column, shape=(2, T, 7))
+        return [
+            add(g, "matmul", many, add(g, "permute", many, perm=(0, 2, 1))),
+            add(g, "matmul", add(g, "permute", apart, perm=(0, 2, 1)), apart),
+            add(g, "matmul", add(g, "permute", same, perm=(0, 2, 1)), same),
+        ]
+
+    types = Type(F32, (2, 1, 12)), Type(F32, (12, T, 4)), Type(F32, (2, T, 1))
+    g = graph_of(build, *types, symbols={"T": Range(1, SLOTS, 7)})
+    assert check(g, 256, [{"T": 7}, {"T": 1}, {"T": 16}]) == 9

@@ -81,7 +81,7 @@ MATMUL = Op(
     "matmul",
     _matmul,
     torch.matmul,
-    strides={0: "last", 1: "any"},
+    strides={0: "matrix", 1: "turned"},
     cost=lambda ins, outs, attrs: product((2, *outs[0].shape, ins[0].shape[-1])),
     sample=_matmul_sample,
 )

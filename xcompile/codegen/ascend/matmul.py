@@ -22,15 +22,8 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     m, k = left.shape[-2:]
     cols = right.shape[-1]
     rows_of, cols_of = b.layouts[right].strides[-2:]
-    if same(cols_of, 1) or same(cols, 1):
-        across, ldb = False, rows_of
-    elif same(rows_of, 1) or same(k, 1):
-        across, ldb = True, cols_of
-    else:
-        raise UnsupportedError(
-            f"matmul with {right.type} of strides {b.layouts[right].strides[-2:]} in its last two "
-            f"dims (at {n.origin or 'the graph'}); one of them must be contiguous"
-        )
+    across = not (same(cols_of, 1) or same(cols, 1))
+    apart, size_of, run = (cols_of, cols, k) if across else (rows_of, k, cols)
     sizes, steps = _batch(b, n, (left, right, n.out))
     size = left.dtype.itemsize
     panel, tile = in_place(b.target.chip, size, cols if isinstance(cols, int) else None)
@@ -45,8 +38,8 @@ def build(b: AscendBuilder, n: Node) -> Phase:
         M=c_expr(m),
         N=c_expr(cols),
         K=c_expr(k),
-        lda=c_expr(b.layouts[left].strides[-2]),
-        ldb=c_expr(ldb),
+        lda=c_expr(k if same(m, 1) else b.layouts[left].strides[-2]),
+        ldb=c_expr(run if same(size_of, 1) else apart),
         ldc=c_expr(b.layouts[n.out].strides[-2]),
     )
     return b.phase("matmul", "cube", n, [left, right, n.out], text, ["matmul.h"])
