@@ -20,10 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.ascend_phase import operand, simulate, source
+from benchmarks.ascend_phase import heading, operand, row, simulate, source
 from xcompile.codegen.ascend.builder import AscendBuilder, Phase
 from xcompile.compiler import make_target
 from xcompile.ir import Graph, Node, Type, Value
@@ -40,7 +38,7 @@ from xcompile.symbolic import Range, evaluate, symbol
 from xcompile.targets.ascend import Ascend
 
 T = symbol("T")
-HIDDEN, INNER, LATENT, VOCAB, EXPERTS = 7168, 2048, 1536, 129280, 256
+HIDDEN, INNER, LATENT, VOCAB, TABLE, EXPERTS = 7168, 2048, 1536, 129280, 16384, 256
 ROWS = (1, 16, 64, 512, 4096)
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 Build = Callable[[Graph, torch.dtype], list[Value]]
@@ -94,7 +92,7 @@ def _route(g: Graph, d: torch.dtype) -> list[Value]:
 
 
 def _embedding(g: Graph, d: torch.dtype) -> list[Value]:
-    table = g.const(torch.empty(VOCAB, HIDDEN, dtype=d, device="meta"), "table")
+    table = g.const(torch.empty(TABLE, HIDDEN, dtype=d, device="meta"), "table")
     return [g.add(EMBEDDING, table, g.input(Type(torch.int64, (T,)), "ids"))]
 
 
@@ -171,7 +169,7 @@ def _operand(target: Ascend, g: Graph, a: Any, env: dict[str, int], lay: Any) ->
     """Indices of an embedding lie far apart; all else is zero."""
     if isinstance(a, Value) and a.dtype == torch.int64 and a in g.inputs:
         n = evaluate(a.type.numel, env)
-        return np.random.default_rng(0).permutation(VOCAB)[:n].astype(np.int64)
+        return np.random.default_rng(0).permutation(TABLE)[:n].astype(np.int64)
     return operand(target, a, env, lay)
 
 
@@ -189,7 +187,7 @@ def main() -> None:
     target = make_target(a.chip)
     assert isinstance(target, Ascend)
     head = "kernel,dtype,T,us cold,of HBM,reads,us warm,of L2,moved MB,least MB,CPU s"
-    table = Table(*head.split(","))
+    heading(*head.split(","))
     for case in a.cases:
         for dtype in a.dtype:
             g, node, phase = emitted(target, CASES[case], DTYPES[dtype])
@@ -197,15 +195,13 @@ def main() -> None:
                 start = time.process_time()
                 m: dict[str, Any] = measure(target, g, node, phase, rows)
                 warm = m["warm"]
-                table.add_row(
+                row(
                     case, dtype, str(rows), f"{m['cold']:.1f}",
                     f"{m['cold floor'] / m['cold']:.0%}", f"{m['reads'] / m['cold']:.0%}",
                     f"{warm:.1f}" if warm else "", f"{m['warm floor'] / warm:.0%}" if warm else "",
                     f"{m['moved'] / 1e6:.2f}", f"{m['least'] / 1e6:.2f}",
                     f"{time.process_time() - start:.0f}",
                 )  # fmt: skip
-        table.add_section()
-    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ import argparse
 import time
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.ascend_phase import simulate, source
+from benchmarks.ascend_phase import heading, row, simulate, source
 from xcompile.codegen.ascend.builder import Phase
 from xcompile.compiler import make_target
 from xcompile.ir import Graph, Node, Type
@@ -87,7 +85,7 @@ def main() -> None:
     target = make_target(a.chip)
     assert isinstance(target, Ascend)
     chip = target.chip
-    table = Table("K x N", "", "panel", "M", "us", "roofline us", "share", "bound by", "CPU s")
+    heading("K x N", "what", "panel", "M", "us", "roofline us", "share", "bound by", "CPU s")
     for shape in a.shapes:
         phase, what = emitted(target, shape, DTYPES[a.dtype])
         panel = next(v.kind for v in phase.args if isinstance(v, Packed))
@@ -97,12 +95,10 @@ def main() -> None:
             start = time.process_time()
             us = simulate(target, source([phase]), phase, {"M": m})["us"]
             least = floor(chip, what, m) / chip.clock * 1e6
-            table.add_row(
+            row(
                 shape, SHAPES.get(shape, ""), panel, str(m), f"{us:.1f}", f"{least:.1f}",
                 f"{least / us:.0%}", bound(chip, what, m), f"{time.process_time() - start:.0f}",
             )  # fmt: skip
-        table.add_section()
-    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -85,3 +85,13 @@ def simulate(
     for _ in range(1 + warm):
         report: dict[str, Any] = run(sizes, *given).report["launches"][0]
     return report
+
+
+def row(*cells: object) -> None:
+    """Prints a row of a table at once: long cases come one by one."""
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+
+
+def heading(*names: str) -> None:
+    row(*names)
+    row(*("-" * len(n) for n in names))
