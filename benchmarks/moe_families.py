@@ -90,6 +90,8 @@ class Seen:
         }
         if left:
             return "islands: " + ", ".join(sorted(left))
+        if not layers:
+            return "no experts in the tiny model"
         experts, routes = names.count("moe_experts"), names.count("moe_route")
         if experts < layers:
             return "unfused" if not experts else f"fused {experts} of {layers}"

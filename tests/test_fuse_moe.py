@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,10 +16,11 @@ from torch import nn
 from tests.helpers import Batch, call, compiled, graph_of, relative_error
 from tests.zoo_moe import tiny
 from xcompile import api
+from xcompile import compile as compile_model
 from xcompile.compiler import executor, make_target
 from xcompile.errors import ShapeError, UnsupportedError
+from xcompile.frontend import hf_loops, torch_ops
 from xcompile.frontend import huggingface as hf
-from xcompile.frontend import torch_ops
 from xcompile.frontend.hf_experts import is_experts
 from xcompile.ir import Graph, Node, Type, Value
 from xcompile.ops.moe import ACTIVATIONS, CLAMPED, MOE_EXPERTS, gate
@@ -144,6 +147,67 @@ def test_prepared_experts_are_the_same_op(family: str) -> None:
     assert g.nodes[0].attrs["act"] == FORMS[family][0]
     assert relative_error(g.eval(*args)[0], want) <= 1e-5
     assert not [name for m in model.modules() for name in vars(m) if "xllm" in name]
+
+
+# -- loops that transformers writes by hand --------------------------------------------------------
+LOOPS = {
+    "llama4": "Llama4TextMoe",
+    "longcat_flash": "LongcatFlashExperts",
+    "step3p7": "Step3p7Experts",
+}
+
+
+def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    out = model(ids, use_cache=False)
+    return out.logits if hasattr(out, "logits") else out[0]
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+@pytest.mark.parametrize("family", LOOPS)
+def test_a_hand_written_loop_is_substituted(family: str, dtype: torch.dtype) -> None:
+    model = tiny(family, dtype)
+    ids = torch.arange(3, 21).view(2, 9)
+    want = logits_of(model, ids)
+    with hf.prepared(model, attention=False):
+        record = hf.preparation(model)
+        assert record is not None and record.loops and record.verified == record.loops[:1]
+        names = {type(model.get_submodule(path)).__name__ for path in record.loops}
+        assert names == {LOOPS[family]}
+        assert relative_error(logits_of(model, ids), want) <= (1e-5 if dtype == F32 else 3e-2)
+        again = copy.deepcopy(model)
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        assert relative_error(logits_of(again, ids), want) <= (1e-5 if dtype == F32 else 3e-2)
+    assert not [m for m in model.modules() if "forward" in vars(m)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama4", "longcat_flash", "aria", "minimax_m3_vl", "beam"])
+def test_a_step_of_new_forms_generates_what_transformers_does(family: str) -> None:
+    model, prompts = tiny(family), [[5, 6, 7, 8, 9], [12], [30 + i for i in range(17)]]
+    want = [
+        model.generate(
+            torch.tensor([p]), max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0
+        )[0, len(p) :].tolist()
+        for p in prompts
+    ]
+    run = compile_model(model, strict=True, max_context=512)
+    assert run.compiled is not None
+    assert any(n.op is MOE_EXPERTS for n in run.compiled.graph.nodes)
+    assert run.generate(prompts, 5, eos=()) == want
+
+
+def test_a_substitute_that_computes_something_else_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny("llama4")
+    right = hf_loops.SUBSTITUTES["Llama4TextMoe"]
+    wrong = replace(right, forward=lambda m, x: tuple(1.01 * t for t in right.forward(m, x)))
+    monkeypatch.setitem(hf_loops.SUBSTITUTES, "Llama4TextMoe", wrong)
+    with pytest.raises(hf.VerificationError, match="feed_forward: experts differs"):
+        hf.prepare(model)
+    assert not [m for m in model.modules() if "forward" in vars(m)]
+    assert hf.preparation(model) is None
 
 
 # -- what is no such region stays -----------------------------------------------------------------
@@ -299,7 +363,6 @@ def test_all_activations_have_a_name_in_both_places() -> None:
 
 
 def test_the_report_states_the_copy_that_was_saved() -> None:
-    from xcompile import compile as xcompile
     from xcompile.report import summary
 
     class Two(nn.Module):
@@ -314,7 +377,7 @@ def test_the_report_states_the_copy_that_was_saved() -> None:
 
     _, args = exported(Batched(""))
     shapes = ({0: torch.export.Dim("T", max=4096)},) * 3
-    run = xcompile(Two(), tuple(args), dynamic_shapes=shapes, strict=True)
+    run = compile_model(Two(), tuple(args), dynamic_shapes=shapes, strict=True)
     env = {"T": 100}
     assert summary(run).saved(env) == [100 * K * 24 * 4] * 2
     hint = f"2 x {5 * K * 24 * 4 / 1000:.3g} kB saved a step"

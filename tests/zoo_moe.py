@@ -81,7 +81,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "openai_privacy_filter": _FULL, "granitemoe_swa": _FULL,
     "beam": _DENSE_SPARSE, "flint": {"mlp_only_layers": [0]},
     "glm5_next": {**_MLA, **_DENSE_SPARSE},
-    "mistral_large4": {**_MLA, **_DENSE_SPARSE}, "zaya": {"num_experts_per_tok": 1},
+    "mistral_large4": {**_MLA, **_DENSE_SPARSE},
+    "step3p7": _DENSE_SPARSE, "zaya": {"num_experts_per_tok": 1},
     "ernie4_5_vl_moe": {"moe_intermediate_size": [32, 32]},
     "longcat_flash": {**_MLA, "zero_expert_num": 4, "head_dim": 16},
 }  # fmt: skip

@@ -19,6 +19,7 @@ from xcompile.frontend.hf_attention import (
     logits_without_attention,
 )
 from xcompile.frontend.hf_experts import experts_forward, experts_function, stacked
+from xcompile.frontend.hf_loops import Substitute
 from xcompile.runtime.generate import allocate as allocate_caches
 
 
@@ -81,6 +82,20 @@ def verify_experts(path: str, module: Any) -> None:
             inputs = (x, index.to(x.device), weight.to(x.device, weight_dtype))
             got, want = experts_forward(module, *inputs), original(module, *inputs)
             _expect_equal(path, f"experts, {name}", got, want, bar_of(dtype))
+
+
+def verify_loop(path: str, module: Any, known: Substitute) -> None:
+    """Runs a substitute and the class's own forward on the same random tokens.
+
+    Raises:
+        VerificationError: naming path, error and bar.
+    """
+    args = known.sample(module, torch.Generator().manual_seed(0))
+    args = tuple(t.to(device_of(module)) for t in args)
+    got, want = known.forward(module, *args), type(module).forward(module, *args)
+    pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
+    for a, b in pairs:
+        _expect_equal(path, "experts", a, b, bar_of(b.dtype))
 
 
 def _eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:

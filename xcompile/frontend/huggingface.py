@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from xcompile.errors import UnsupportedError, XCompileError
+from xcompile.frontend import hf_loops
 from xcompile.frontend.hf_attention import (
     PagedInputs,
     attention_calls,
@@ -48,6 +49,7 @@ from xcompile.frontend.hf_verify import (
     VerificationError,
     verify_attention,
     verify_experts,
+    verify_loop,
     verify_tokens_meet_in_attention,
 )
 from xcompile.runtime.generate import ModelSpec
@@ -112,6 +114,7 @@ class Preparation:
 
     Attributes:
         experts: paths of the experts modules that run ``xllm::moe_experts``.
+        loops: paths of modules whose forward is a substitute of their loop over experts.
         unreplaced: path of an experts module that keeps its implementation, to the reason.
         attention: whether attention was switched.
         verified: what was compared to the original, e.g. ``model.layers.1.mlp.experts``.
@@ -126,6 +129,7 @@ class Preparation:
     verified: tuple[str, ...]
     previous_attention: dict[str, Any] | None
     previous_experts: dict[str, Any] | None
+    loops: tuple[str, ...] = ()
 
 
 def preparation(model: nn.Module) -> Preparation | None:
@@ -181,6 +185,9 @@ def prepare(
     setattr(model, _RECORD, record)
     try:
         _switch(model, record, found)
+        if experts:
+            record = replace(record, loops=hf_loops.switch(model))
+            setattr(model, _RECORD, record)
         verified = _verify(model, record) if verify else ()
     except BaseException:
         restore(model)
@@ -199,6 +206,7 @@ def restore(model: Any) -> Any:
     if record is None:
         return model
     delattr(model, _RECORD)
+    hf_loops.undo(model, record.loops)
     for path in record.unreplaced:
         vars(model.get_submodule(path)).pop(FALLBACK, None)
     for path in record.experts:
@@ -263,6 +271,10 @@ def _verify(model: Any, record: Preparation) -> tuple[str, ...]:
             if signature not in verified:
                 verify_experts(path, module)
                 verified[signature] = path
+        for path, module, known in hf_loops.find(model) if record.loops else ():
+            if (type(module), "loop") not in verified:
+                verify_loop(path, module, known)
+                verified[type(module), "loop"] = path
         if record.attention:
             paths = {module: path for path, module in model.named_modules()}
             for call in attention_calls(model):
