@@ -9,8 +9,9 @@ scaled_dot_product_attention) and absorbed attention in torch, request by reques
 attention alone, against scaled_dot_product_attention over padded caches. With `--levels` below amx,
 ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 keeps torch from AMX as well.
 
-Several layers' caches and weights take turns. Ours and a peer alternate in one process; a ratio is
-the median of paired ratios, brackets are the least and the largest. Peak: bf16 products with
+A call goes through several layers, each with a cache and weights of its own, and times are per
+layer. Ours and a peer alternate in one process; a ratio is the median of paired ratios, brackets
+are the least and the largest. Peak: bf16 products with
 operands in registers, measured in the same run, by AMX tiles for level amx and by vector dot
 products for the others. GB/s: keys and values read once, and the weights, against the read
 bandwidth of as much memory as the layers' caches take, measured in the same run.
@@ -19,7 +20,6 @@ bandwidth of as much memory as the layers' caches take, measured in the same run
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -209,9 +209,22 @@ class GqaLayer(torch.nn.Module):
         return {"sdpa": self.sdpa}
 
 
-def in_turn(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-    turn = itertools.cycle(calls)
-    return lambda: next(turn)()
+class Stack(torch.nn.Module):
+    """Several layers as one step."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+        self.args = [m.args[:-3] for m in layers]
+        self.shared = layers[0].args[-3:]
+
+    def forward(self, args: list[tuple[Tensor, ...]], shared: tuple[Tensor, ...]) -> list[Tensor]:
+        return [m(*x, *shared) for m, x in zip(self.layers, args, strict=True)]
+
+
+def every(calls: Sequence[Callable[[], Any]]) -> None:
+    for call in calls:
+        call()
 
 
 def error(got: Tensor, want: Tensor) -> float:
@@ -229,9 +242,10 @@ class Row:
     bytes: float
     peak: float
     rate: float
+    layers: int
 
     def texts(self, clock: str) -> list[str]:
-        seconds = Range.of([s for p in self.pairs.values() for s in p.ours[clock]])
+        seconds = Range.of([s / self.layers for p in self.pairs.values() for s in p.ours[clock]])
         flops, read = self.flops / seconds.median, self.bytes / seconds.median
         ratios = [f"{name} {p.ratio(clock).text(1)}x" for name, p in self.pairs.items()]
         return [
@@ -252,8 +266,8 @@ class Bench:
         kind: Any = MlaLayer if isinstance(sizes, Mla) else GqaLayer
         self.layers = [kind(sizes, pages, seed) for seed in range(count)]
         self.exact = self.layers[0].reference()
-        flops, nbytes = self.layers[0].work()
-        self.flops, self.bytes = flops, nbytes
+        self.flops, nbytes = self.layers[0].work()
+        self.bytes = nbytes
         self.probe = Bandwidth(threads, max(int(nbytes) * count, 1 << 22))
 
     def check(self, got: Tensor) -> None:
@@ -265,20 +279,19 @@ class Bench:
     def run(self, level: str, pairs: int, least: float, peak: Peak) -> Row:
         clock = "cpu" if self.threads == 1 else "wall"
         target = f"cpu/{level}"
-        steps = [
-            partial(xcompile.compile(m, m.args, target=target, threads=self.threads), *m.args)
-            for m in self.layers
-        ]
-        self.check(steps[0]())
+        stack = Stack(self.layers)
+        args = (stack.args, stack.shared)
+        step = partial(xcompile.compile(stack, args, target=target, threads=self.threads), *args)
+        self.check(step()[0])
         timed = {}
         rates = [self.probe.read(5)[clock]]
         for name in self.layers[0].peers():
-            theirs = in_turn([m.peers()[name] for m in self.layers])
-            timed[name] = paired(in_turn(steps), theirs, pairs, least)
+            calls = [m.peers()[name] for m in self.layers]
+            timed[name] = paired(step, partial(every, calls), pairs, least)
             rates.append(self.probe.read(5)[clock])
         best = peak.read(level == "amx")[clock]
         rate = sum(rates) / len(rates)
-        return Row(self.name, level, timed, self.flops, self.bytes, best, rate)
+        return Row(self.name, level, timed, self.flops, self.bytes, best, rate, len(self.layers))
 
 
 def rows(
@@ -323,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = a.cases.split(",")
     if wrong := [x for x in names if x not in CASES]:
         raise SystemExit(f"{wrong[0]!r} is none of {', '.join(CASES)}")
-    print(f"{len(lengths)} requests, {sum(lengths)} tokens, {a.layers} layers in turn, "
+    print(f"{len(lengths)} requests, {sum(lengths)} tokens, {a.layers} layers, "
           f"{a.threads} thread(s)", flush=True)  # fmt: skip
     found = rows(names, a.levels.split(","), lengths, a.layers, a.threads, a.pairs, a.seconds)
     Console(width=132).print(table(found, a.threads))

@@ -9,101 +9,156 @@ namespace xc {
 
 namespace {
 
-constexpr i64 kSplitKeys = 256;  // keys per task when the rows alone give too little work; fixed,
-                                 // so that sums do not depend on the number of threads
-constexpr i64 kSplitRows = 32;   // slices with at most this many rows are split over keys
-constexpr i64 kTaskRows = 256;   // rows that share one packing of the keys
+// Slices of few queries are split over keys, in parts of a size that depends on the rows alone, so
+// that sums do not depend on the number of threads. The parts are dealt as threads become free: no
+// thread works longer than its share and one part, however the lengths differ.
+constexpr i64 kSplitKeys = 256;   // keys per part of a slice with up to kSplitRows rows
+constexpr i64 kSplitRows = 32;    // slices with at most this many rows are always split
+constexpr i64 kSplitQueries = 4;  // so are those with this many queries, up to kMaxSplitRows
+constexpr i64 kMaxSplitRows = 512;
+constexpr i64 kTaskRows = 256;  // rows that share one packing of the keys
 
 // Tasks of one request; the same for each of its key/value heads.
 struct Shape {
-  i64 rows, keys;
-  i64 key_parts() const {
-    return rows > kSplitRows ? 1 : std::max<i64>(1, ceil_div(keys, kSplitKeys));
+  i64 rows, keys, queries;
+  bool by_keys() const {
+    return rows <= kSplitRows || (queries <= kSplitQueries && rows <= kMaxSplitRows);
   }
-  i64 row_parts(i64 task_rows) const { return rows > kSplitRows ? ceil_div(rows, task_rows) : 1; }
+  // Partial results grow with the rows: more keys share one.
+  i64 part_keys() const {
+    return rows <= kSplitRows ? kSplitKeys : rows <= 128 ? 4 * kSplitKeys : 16 * kSplitKeys;
+  }
+  i64 key_parts() const { return by_keys() ? std::max<i64>(1, ceil_div(keys, part_keys())) : 1; }
+  i64 row_parts(i64 task_rows) const { return by_keys() ? 1 : ceil_div(rows, task_rows); }
 };
 
 // What run() knows about a request.
 struct Entry {
   Shape shape;
-  i64 tasks_end;   // tasks of this request and the ones before
-  i64 first_part;  // partial results of the ones before
+  i64 tasks_end;      // tasks of this request and the ones before
+  i64 first_partial;  // floats of partial results of the ones before
 };
 
-// A partial in memory: rows outputs, then their maxima and sums.
+// A partial in memory: rows outputs, then their maxima and sums; padded to whole tiles.
 struct PartialStore {
-  float* base;
-  i64 rows, Dv;
-  static i64 elems(i64 rows, i64 Dv) { return rows * (Dv + 2); }
-  Partial partial() const { return {base, base + rows * Dv, base + rows * (Dv + 1), Dv}; }
+  i64 rows, ld;
+  PartialStore(i64 rows, i64 Dv) : rows(round_up(rows, 16)), ld(round_up(Dv, 32)) {}
+  i64 elems() const { return rows * (ld + 2); }
+  Partial at(float* base, bool twisted) const {
+    return {base, base + rows * ld, base + rows * (ld + 1), ld, twisted};
+  }
 };
 
 // shape(r) gives the Shape of request r, slice(r, h) its Slice for key/value head h.
 template <class T, class GetShape, class GetSlice>
 void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, GetSlice slice) {
-  const i64 partial_elems = PartialStore::elems(kSplitRows, Dv);
-  const size_t index_bytes = size_t(round_up(requests * sizeof(Entry) + 8, 64));
-  const size_t own_bytes = size_t(round_up(partial_elems * 4, 64));
-  const size_t work_bytes = std::max(panels_scratch<T>(kTaskRows, D, Dv), dot_scratch<T>(D, Dv));
+  // The index first, to know how many rows a task has; shape() may be asked twice.
+  i64 rows = 0, most = 0;
+  for (i64 r = 0; r < requests; ++r) {
+    const Shape s = shape(r);
+    rows += s.rows;
+    if (s.by_keys()) most = std::max(most, s.rows);
+  }
+  // Fewer rows per task while there is too little to share; rows do not affect each other.
+  i64 task_rows = kTaskRows;
+  while (task_rows > kPanel && rows * heads < 4 * t.n * task_rows) task_rows /= 2;
+  most = std::max(most, std::min(rows, task_rows));
+  const size_t index_bytes = size_t(round_up(requests * i64(sizeof(Entry)) + 8, 64));
+  const size_t own_bytes = size_t(round_up(PartialStore(most, Dv).elems() * 4, 64));
+  const size_t work_bytes = std::max(
+      {panels_scratch<T>(most, D, Dv), dot_scratch<T>(D, Dv), tiles_scratch<T>(most, D, Dv)});
   char* scratch = static_cast<char*>(t.scratch(index_bytes + own_bytes + work_bytes));
   Entry* index = reinterpret_cast<Entry*>(scratch);
   float* own = reinterpret_cast<float*>(scratch + index_bytes);
   char* work = scratch + index_bytes + own_bytes;
 
-  i64 rows = 0;
+  i64 tasks = 0, floats = 0, merged_rows = 0;
   for (i64 r = 0; r < requests; ++r) {
-    index[r].shape = shape(r);
-    rows += index[r].shape.rows;
-  }
-  // Fewer rows per task while there is too little to share; rows do not affect each other.
-  i64 task_rows = kTaskRows;
-  while (task_rows > kPanel && rows * heads < 4 * t.n * task_rows) task_rows /= 2;
-  i64 tasks = 0, parts = 0;
-  for (i64 r = 0; r < requests; ++r) {
-    const Shape& s = index[r].shape;
+    const Shape& s = index[r].shape = shape(r);
     i64 split = s.key_parts();
     tasks += s.rows ? split * s.row_parts(task_rows) * heads : 0;
     index[r].tasks_end = tasks;
-    index[r].first_part = parts;
-    if (s.rows && split > 1) parts += split * heads;
+    index[r].first_partial = floats;
+    if (s.rows && split > 1) {
+      floats += split * heads * PartialStore(s.rows, Dv).elems();
+      merged_rows = std::max(merged_rows, s.rows);
+    }
   }
   float* partials = nullptr;
-  if (parts) partials = static_cast<float*>(t.shared_scratch(size_t(parts * partial_elems) * 4));
+  if (floats) partials = static_cast<float*>(t.shared_scratch(size_t(floats) * 4));
 
-  t.parallel_for(tasks, [&](i64 task) {
+  struct Task {
+    const Entry* entry;
+    i64 head, part;
+    Slice<T> slice;
+    i64 j0, j1;
+  };
+  auto find = [&](i64 task) {
     const Entry* e = std::upper_bound(index, index + requests, task,
                                       [](i64 at, const Entry& x) { return at < x.tasks_end; });
-    i64 per_head = e->shape.key_parts() * e->shape.row_parts(task_rows);
-    i64 at = task - (e->tasks_end - per_head * heads);
+    const Shape& shape = e->shape;
+    i64 at = task - (e->tasks_end - shape.key_parts() * shape.row_parts(task_rows) * heads);
     // Heads of the same keys follow each other: they are neighbours in memory.
-    i64 head = at % heads, part = at / heads, split = e->shape.key_parts();
-    Slice<T> s = slice(e - index, head);
-    if (s.rows() > kSplitRows) {
-      i64 r0 = part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);
-      return attend_panels<T>(s, r0, r1, 0, s.keys, work, nullptr);
+    i64 head = at % heads, part = at / heads;
+    Task x{e, head, part, slice(e - index, head), 0, shape.keys};
+    if (shape.by_keys()) {
+      x.j0 = part * shape.part_keys();
+      x.j1 = std::min(shape.keys, x.j0 + shape.part_keys());
     }
-    PartialStore store{own, s.rows(), Dv};
-    if (split > 1) store.base = partials + (e->first_part + head * split + part) * partial_elems;
-    Partial result = store.partial();
-    i64 j0 = part * kSplitKeys, j1 = std::min(s.keys, j0 + kSplitKeys);
-    if (s.rows() <= dot_rows<T>())
-      attend_dot(s, j0, j1, work, result);
+    return x;
+  };
+  auto attend = [&](const Task& task, const Next<T>& next) {
+    const Shape& shape = task.entry->shape;
+    const Slice<T>& s = task.slice;
+    const bool tiles = takes_tiles(s);
+    if (!shape.by_keys()) {
+      i64 r0 = task.part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);
+      if (!tiles) return attend_panels<T>(s, r0, r1, 0, s.keys, work, nullptr);
+      Partial result = PartialStore(r1 - r0, Dv).at(own, true);
+      attend_tiles(s, r0, r1, 0, s.keys, work, result, next);
+      for (i64 row = r0; row < r1; ++row) finish_row(s, row, row - r0, result, 0, 1);
+      return;
+    }
+    const i64 split = shape.key_parts();
+    PartialStore store(s.rows(), Dv);
+    float* base = own;
+    if (split > 1)
+      base = partials + task.entry->first_partial + (task.head * split + task.part) * store.elems();
+    Partial result = store.at(base, tiles);
+    if (tiles)
+      attend_tiles(s, 0, s.rows(), task.j0, task.j1, work, result, next);
+    else if (s.rows() <= dot_rows<T>())
+      attend_dot(s, task.j0, task.j1, work, result);
     else
-      attend_panels<T>(s, 0, s.rows(), j0, j1, work, &result);
+      attend_panels<T>(s, 0, s.rows(), task.j0, task.j1, work, &result);
     if (split == 1)
-      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, result, 0, 1);
+      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, row, result, 0, 1);
+  };
+  // A few neighbours in a row: each knows what comes next.
+  const i64 run = t.n == 1 ? std::max<i64>(1, tasks) : std::max<i64>(1, tasks / (8 * t.n));
+  t.parallel_for(ceil_div(tasks, run), [&](i64 group) {
+    const i64 end = std::min(tasks, (group + 1) * run);
+    Task task = find(group * run);
+    for (i64 at = group * run; at < end; ++at) {
+      Task next = find(std::min(at + 1, end - 1));
+      attend(task, {at + 1 < end ? &next.slice : nullptr, next.j0, next.j1});
+      task = next;
+    }
   });
-  if (!parts) return;
+  if (!floats) return;
 
   t.barrier();
-  t.parallel_for(requests * heads, [&](i64 task) {
-    const Entry& e = index[task / heads];
-    i64 head = task % heads, split = e.shape.key_parts();
-    if (split == 1 || e.shape.rows == 0) return;
-    Slice<T> s = slice(task / heads, head);
-    PartialStore store{partials + (e.first_part + head * split) * partial_elems, s.rows(), Dv};
-    for (i64 row = 0; row < s.rows(); ++row)
-      finish_row(s, row, store.partial(), partial_elems, split);
+  const i64 groups = ceil_div(merged_rows, 16);
+  t.parallel_for(requests * heads * groups, [&](i64 task) {
+    const Entry& e = index[task / groups / heads];
+    i64 head = task / groups % heads, split = e.shape.key_parts();
+    i64 r0 = task % groups * 16, r1 = std::min(e.shape.rows, r0 + 16);
+    if (split == 1 || r0 >= r1) return;
+    Slice<T> s = slice(&e - index, head);
+    PartialStore store(s.rows(), Dv);
+    Partial first =
+        store.at(partials + e.first_partial + head * split * store.elems(), takes_tiles(s));
+    for (i64 row = r0; row < r1; ++row) finish_row(s, row, row, first, store.elems(), split);
   });
 }
 
@@ -113,7 +168,7 @@ template <class T>
 void attention(const Team& t, const Attention<T>& a) {
   const i64 group = a.H / a.Hk;
   run<T>(
-      t, a.B, a.Hk, a.D, a.Dv, [&](i64) { return Shape{group * a.Sq, a.Sk}; },
+      t, a.B, a.Hk, a.D, a.Dv, [&](i64) { return Shape{group * a.Sq, a.Sk, a.Sq}; },
       [&](i64 b, i64 h) {
         i64 h0 = h * group;
         i64 mask_size = a.mask_kind == kBoolMask ? 1 : a.mask_kind == kFloatMask ? 4 : sizeof(T);
@@ -163,7 +218,10 @@ void paged_attention(const Team& t, const PagedAttention<T>& a) {
   };
   run<T>(
       t, a.R, a.Hk, a.D, a.Dv,
-      [&](i64 r) { return Shape{check(r) ? group * queries(r) : 0, a.context_lens[r]}; },
+      [&](i64 r) {
+        const i64 n = check(r) ? queries(r) : 0;
+        return Shape{group * n, a.context_lens[r], n};
+      },
       [&](i64 r, i64 h) {
         i64 begin = a.cu_seqlens[r], n = queries(r), h0 = h * group;
         Slice<T> s;

@@ -72,6 +72,7 @@ struct Partial {
   float* out;
   float *max, *sum;  // one per row; row r's output is out + r * ld
   i64 ld;
+  bool twisted;  // columns lie as attend_tiles leaves them: see untwist
 };
 
 /// Rows the dot-product path takes at once; more go through the panel kernels.
@@ -92,9 +93,29 @@ void attend_panels(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scra
 template <class T>
 size_t panels_scratch(i64 rows, i64 D, i64 Dv);
 
-/// Writes row r: the merge, in order, of `count` partials that lie `stride` floats apart.
+/// Whether attend_tiles takes this slice.
 template <class T>
-void finish_row(const Slice<T>& s, i64 r, const Partial& first, i64 stride, i64 count);
+bool takes_tiles(const Slice<T>& s);
+
+/// Keys [j0, j1) of a slice that this thread is to attend next, for prefetching; slice may be null.
+template <class T>
+struct Next {
+  const Slice<T>* slice;
+  i64 j0, j1;
+};
+
+/// Keys [j0, j1) against rows [r0, r1) by tiles of 16 rows and 16 keys; each key is read once for
+/// all rows. `result` holds rows r0.. from its start, rounded up to 16, with ld a multiple of 32.
+template <class T>
+void attend_tiles(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scratch,
+                  const Partial& result, const Next<T>& next);
+template <class T>
+size_t tiles_scratch(i64 rows, i64 D, i64 Dv);
+
+/// Writes row r, row `at` of the partials: the merge, in order, of `count` partials that lie
+/// `stride` floats apart. Their maxima are lost.
+template <class T>
+void finish_row(const Slice<T>& s, i64 r, i64 at, const Partial& first, i64 stride, i64 count);
 
 inline float maximum(const float* x, i64 n, float start) {
   vf m = splat(start);

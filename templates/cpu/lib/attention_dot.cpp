@@ -215,24 +215,46 @@ void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial&
     std::memcpy(result.out + r * result.ld, out + r * out_ld, size_t(s.Dv) * 4);
 }
 
+namespace {
+
+// Two vectors of a partial's columns in order.
+inline void untwist(vf& a, vf& b) {
+#if defined(__AVX512F__)
+  vf low = a, high = b;
+  a = __builtin_shufflevector(low, high, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  b = __builtin_shufflevector(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30,
+                              31);
+#else
+  (void)a, (void)b;  // nothing twists them
+#endif
+}
+
+}  // namespace
+
 template <class T>
-void finish_row(const Slice<T>& s, i64 r, const Partial& first, i64 stride, i64 count) {
-  const float* part_max = first.max + r;
+void finish_row(const Slice<T>& s, i64 r, i64 at, const Partial& first, i64 stride, i64 count) {
+  float* weight = first.max + at;
   float max = -kInf, sum = 0.0f;
-  for (i64 c = 0; c < count; ++c) max = std::max(max, part_max[c * stride]);
+  for (i64 c = 0; c < count; ++c) max = std::max(max, weight[c * stride]);
   float base = max == -kInf ? 0.0f : max;
-  for (i64 c = 0; c < count; ++c)
-    sum += first.sum[r + c * stride] * math::exp(part_max[c * stride] - base);
+  for (i64 c = 0; c < count; ++c) {
+    weight[c * stride] = math::exp(weight[c * stride] - base);
+    sum += first.sum[at + c * stride] * weight[c * stride];
+  }
   // A row without keys has sum 0 and gives zeros; NaN scores give NaN.
   float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+  for (i64 c = 0; c < count; ++c) weight[c * stride] *= inverse;
   T* to = s.o_row(r);
-  for (i64 d = 0; d < s.Dv; d += VL) {
-    int width = int(std::min<i64>(VL, s.Dv - d));
-    vf x = {};
-    for (i64 c = 0; c < count; ++c)
-      x += math::exp(part_max[c * stride] - base) * inverse *
-           vload_n(first.out + r * first.ld + c * stride + d, width);
-    vstore_n(to + d, x, width);
+  const float* from = first.out + at * first.ld;
+  for (i64 d = 0; d < s.Dv; d += 2 * VL) {
+    vf x = {}, y = {};
+    for (i64 c = 0; c < count; ++c) {
+      x += weight[c * stride] * vload(from + c * stride + d);
+      y += weight[c * stride] * vload(from + c * stride + d + VL);
+    }
+    if (first.twisted) untwist(x, y);
+    vstore_n(to + d, x, int(std::min<i64>(VL, s.Dv - d)));
+    if (d + VL < s.Dv) vstore_n(to + d + VL, y, int(std::min<i64>(VL, s.Dv - d - VL)));
   }
 }
 

@@ -2,11 +2,8 @@
 
 #include <algorithm>
 
+#include "amx.hpp"
 #include "micro.hpp"
-
-#if defined(__AMX_BF16__) && defined(__AMX_TILE__)
-#define XC_AMX 1
-#endif
 
 namespace xc {
 
@@ -122,23 +119,6 @@ struct Stream {
     next += lines * 64;
   }
 };
-
-template <int T>
-void tile_zero() {
-  asm volatile("tilezero %%tmm%c0" ::"i"(T));
-}
-template <int T>
-void tile_load(const void* from, i64 stride) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(T) : "memory");
-}
-template <int T>
-void tile_store(void* to, i64 stride) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(T) : "memory");
-}
-template <int C, int A, int B>
-void tile_dot() {
-  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
-}
 
 // Tiles 0..3 accumulate 32 rows x 32 columns, 4..5 hold rows, 6..7 columns.
 template <int Rows, bool Near>
