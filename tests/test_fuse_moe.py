@@ -149,6 +149,25 @@ def test_prepared_experts_are_the_same_op(family: str) -> None:
     assert not [name for m in model.modules() for name in vars(m) if "xllm" in name]
 
 
+@pytest.mark.slow
+def test_a_norm_behind_each_expert_stays_outside_of_the_op() -> None:
+    model = tiny("muse_spark")
+    module = next(m for m in model.modules() if is_experts(m))
+    args = routed(module, 7, F32)
+    model.set_experts_implementation("eager")
+    want = module(*args)
+    with hf.prepared(model, attention=False):
+        record = hf.preparation(model)
+        assert record is not None and not record.unreplaced and record.verified
+        rows = torch.export.Dim("T", max=4096)
+        program = torch.export.export(
+            Alone(module), tuple(args), dynamic_shapes=({0: rows},) * 3, strict=False
+        )
+    g = api.from_export(program, {}).graph
+    assert len(experts_in(g)) == 1 and not [n for n in g.nodes if n.op.name == "torch_call"]
+    assert relative_error(g.eval(*args)[0], want) <= 1e-5
+
+
 # -- loops that transformers writes by hand --------------------------------------------------------
 LOOPS = {
     "llama4": "Llama4TextMoe",
