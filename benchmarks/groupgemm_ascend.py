@@ -1,6 +1,7 @@
 """Routed experts on Ascend by the cycle model: the fused kernel against separate operations.
 
-    python -m benchmarks.groupgemm_ascend [--inner 128,512] [--tokens 16,64] [--routing uniform]
+    python -m benchmarks.groupgemm_ascend [--inner 128,512] [--sizes 16,64] [--routing uniform]
+    python -m benchmarks.groupgemm_ascend --local
     python -m benchmarks.groupgemm_ascend --prefill
 
 Hidden size 7168, bf16, 910B1; whole gated experts (gate, up, activation, down, weighted sum). The
@@ -8,13 +9,19 @@ separate operations (groupgemm_unfused.h) are six launches: sort, copy of the to
 with an expert to a core in turn, activation, second product, weighted sum. They use the same tiles,
 pipeline and sort as the fused kernel, and their launches cost no time here.
 
-DeepSeek-V3 has 256 experts, 8 of them for a token. Fewer experts are simulated for larger inner
-sizes, with fewer for a token, so that experts have as many rows as there (see EXPERTS); so a point
-takes at most a minute or so. Routings: `uniform` and `zipf` draw different experts for a token;
-`onehot` sends every row to one expert. `cut` is the time saved, `xLLM` the cut it publishes for its
-grouped product. `read`, `written`: bytes of device memory against the least: weights of the experts
-that have rows, tokens, ids, weights of the sum, results, each once. `least` is the time in which
-memory or cubes could do the minimum, as a share of the fused kernel's.
+Default: sizes are tokens, of DeepSeek-V3's routing: 256 experts, 8 for a token. Of larger inner
+sizes fewer experts are simulated, and fewer for a token, so that experts have as many rows as there
+(see EXPERTS). --local: sizes are mean rows of an expert, of 8 experts with 2 for a token, as where
+V3's are spread over 32 devices. --prefill: 4096 rows for 16 experts. A point takes a minute of CPU
+time at most.
+
+Routings: `uniform` and `zipf` draw different experts for a token; `onehot` sends every row to one
+expert. `cut` is the time saved, `xLLM` what it publishes for its grouped product, `possible` what a
+kernel would save that takes the least time: in which memory or cubes can do the least work. `least`
+is that as a share of the fused kernel's time. `read`, `written`: bytes of device memory against the
+least: weights of the experts that have rows, tokens, ids, weights of the sum, results, each once
+(what L2 still holds at the end is not written). `copy`: MB of copied tokens written and read back
+that the fused kernel does not have.
 """
 
 from __future__ import annotations
@@ -39,7 +46,7 @@ from xcompile.targets.ascend import CHIPS
 LIB = Path(__file__).parents[1] / "templates" / "ascend" / "lib"
 HIDDEN = 7168
 CHIP = CHIPS["ascend910b"]
-EXPERTS = {128: 256, 512: 128, 1024: 64, 2048: 64}  # inner size: experts; 32 for each of a token's
+EXPERTS = {128: 256, 512: 128, 1024: 64, 2048: 32}  # inner size: experts; 32 for each of a token's
 TOKENS = (16, 32, 64, 128, 256, 512)
 ROUTINGS = ("uniform", "zipf", "onehot")
 # Inner size, tokens: microseconds of xLLM's grouped product before and after.
@@ -150,6 +157,7 @@ class Row:
     read: float  # bytes, at least
     written: float
     bound: float  # microseconds, at least
+    copied: float  # bytes of copied tokens, written and read
     cpu: float  # seconds to simulate both
 
     @property
@@ -253,7 +261,7 @@ def measure(inner: int, tokens: int, routing: str, experts: int, topk: int) -> R
     bound = max((read + written) / CHIP.hbm, cube) * 1e6
     return Row(
         *(inner, tokens, routing, experts, active, int(counts.max()), runs[0], runs[1]),
-        *(read, written, bound, time.process_time() - begun),
+        *(read, written, bound, n * k * HIDDEN * 4.0, time.process_time() - begun),
     )
 
 
@@ -269,6 +277,17 @@ def rows(
                 yield measure(inner, n, routing, e, e // 32)
 
 
+def local(
+    inners: tuple[int, ...] = tuple(EXPERTS),
+    sizes: tuple[int, ...] = TOKENS,
+    routings: tuple[str, ...] = ROUTINGS,
+) -> Iterator[Row]:
+    for routing in routings:
+        for inner in inners:
+            for m in sizes:
+                yield measure(inner, m * 8 // 2, routing, 8, 2)
+
+
 def prefill(routings: tuple[str, ...] = ROUTINGS) -> Iterator[Row]:
     """4096 rows for 16 experts: bound by the cubes."""
     for routing in routings:
@@ -280,36 +299,41 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--inner", default=",".join(map(str, EXPERTS)))
-    p.add_argument("--tokens", default=",".join(map(str, TOKENS)))
+    p.add_argument("--sizes", default=",".join(map(str, TOKENS)))
     p.add_argument("--routing", default=",".join(ROUTINGS))
-    p.add_argument("--prefill", action="store_true", help="4096 rows for 16 experts instead")
-    p.add_argument("--phases", action="store_true", help="times of the separate launches")
+    p.add_argument("--local", action="store_true", help="8 experts, sizes are mean rows of each")
+    p.add_argument("--prefill", action="store_true", help="4096 rows for 16 experts")
+    p.add_argument("--phases", action="store_true", help="also times of the separate launches")
     a = p.parse_args()
-    numbers = lambda text: tuple(int(x) for x in text.split(","))
-    routings = tuple(a.routing.split(","))
     table = Table(
         *("inner", "tokens", "routing", "experts", "active", "most rows", "separate us"),
-        *("fused us", "ratio", "cut", "xLLM", "least", "read", "written", "cpu s"),
+        *("fused us", "ratio", "cut", "xLLM", "possible", "least", "read", "written", "copy"),
+        "cpu s",
     )
-    console = Console(width=150)
-    found = prefill(routings) if a.prefill else rows(numbers(a.inner), numbers(a.tokens), routings)
+    inners, sizes = (tuple(int(x) for x in text.split(",")) for text in (a.inner, a.sizes))
+    routings = tuple(a.routing.split(","))
+    if a.prefill:
+        found = prefill(routings)
+    else:
+        found = (local if a.local else rows)(inners, sizes, routings)
     for r in found:
-        before, after = PUBLISHED.get((r.inner, r.tokens), (0, 0))
-        same = before and r.routing == "uniform" and not a.prefill
-        table.add_row(
+        published = None
+        if r.routing == "uniform" and not a.local and not a.prefill:
+            published = PUBLISHED.get((r.inner, r.tokens))
+        before, after = r.unfused.total, r.fused.total
+        line = (
             *(str(r.inner), str(r.tokens), r.routing, str(r.experts), str(r.active), str(r.most)),
-            *(f"{r.unfused.total:.1f}", f"{r.fused.total:.1f}"),
-            *(f"{r.unfused.total / r.fused.total:.2f}", f"{r.cut:.0%}"),
-            *(f"{1 - after / before:.0%}" if same else "", f"{r.bound / r.fused.total:.0%}"),
+            *(f"{before:.1f}", f"{after:.1f}", f"{before / after:.2f}", f"{r.cut:.0%}"),
+            f"{1 - published[1] / published[0]:.0%}" if published else "",
+            *(f"{1 - r.bound / before:.0%}", f"{r.bound / after:.0%}"),
             *(f"{r.fused.read / r.read:.2f}x", f"{r.fused.written / r.written:.2f}x"),
-            f"{r.cpu:.0f}",
+            *(f"{r.copied / 1e6:.1f}", f"{r.cpu:.0f}"),
         )
-        print(
-            r.inner, r.tokens, r.routing, f"{r.unfused.total:.1f} {r.fused.total:.1f}", flush=True
-        )
+        table.add_row(*line)
+        print(*line, flush=True)
         if a.phases:
             print({k: round(v, 1) for k, v in r.unfused.us.items()}, flush=True)
-    console.print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":
