@@ -168,6 +168,23 @@ def test_a_norm_behind_each_expert_stays_outside_of_the_op() -> None:
     assert relative_error(g.eval(*args)[0], want) <= 1e-5
 
 
+@pytest.mark.parametrize("family", ["hy_v4", "gpt_oss"])
+def test_a_limit_is_not_lost_by_torch_compile(family: str) -> None:
+    model, module = experts_of(family, F32)
+    model.set_experts_implementation("grouped_mm")
+    torch._dynamo.reset()
+    run = torch.compile(Alone(module), backend="xllm", fullgraph=True, options={"strict": True})
+    for scale in (1.0, 100.0):
+        args = routed(module, 9, F32, scale=scale)
+        with torch.no_grad():
+            got, want = run(*args), module(*args)
+            lost = copy.copy(module)
+            lost.limit = lost.swiglu_limit = 1e9
+            free = lost(*args)
+        assert relative_error(got, want) <= 1e-5
+    assert relative_error(free, want) > 0.1  # the limit matters here
+
+
 # -- loops that transformers writes by hand --------------------------------------------------------
 LOOPS = {
     "llama4": "Llama4TextMoe",
