@@ -25,6 +25,7 @@ from rich.table import Table
 import xcompile
 from benchmarks.models import _COMMON, _FAMILIES, DTYPES
 from benchmarks.steps import Paged
+from xcompile.symbolic import evaluate
 
 POLICIES = ("phase", "pair", "step")
 
@@ -74,6 +75,23 @@ def step_of(run: Any, requests: int, context: int) -> dict[str, Any]:
     return report
 
 
+def classes(run: Any, launches: list[dict[str, Any]], env: dict[str, int]) -> Table:
+    """By kind of kernel: launches, time, bytes that its phases load and store, and the least:
+    operands and results once, of experts and caches all that there is."""
+    of: dict[str, list[float]] = {}
+    kernels = run.compiled.target.kernels(run.compiled.plan)
+    for (name, _, phases), x in zip(kernels, launches, strict=True):
+        row = of.setdefault(name.rsplit("_", 1)[0], [0.0] * 4)
+        moved = sum(n for k, n in x["bytes"].items() if k.startswith("GM->") or k.endswith("->GM"))
+        least = sum(evaluate(p.nbytes, env) for p in phases)
+        for k, v in enumerate((1.0, float(x["us"]), float(moved), float(least))):
+            row[k] += v
+    table = Table("kernel", "launches", "us", "moved KB", "least KB")
+    for label, (count, us, *sizes) in sorted(of.items(), key=lambda i: -i[1][1]):
+        table.add_row(label, f"{count:.0f}", f"{us:.1f}", *(f"{n / 1e3:.1f}" for n in sizes))
+    return table
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--model", choices=sorted(MODELS), default="ds-mini")
@@ -107,6 +125,12 @@ def main() -> None:
         for name, us in by_kernel.most_common(12):
             table.add_row(name, f"{us:.1f}", f"{us / busy:.0%}")
         console.print(table)
+        if policy == "phase":
+            assert run.spec is not None
+            pages = -(-(a.context + 1) // run.spec.page)
+            slots = a.requests * pages * run.spec.page
+            env = {"T": a.requests, "R": a.requests, "M": pages, "slots": slots}
+            console.print(classes(run, launches, env))
     console.print(summary)
 
 
