@@ -87,7 +87,9 @@ def softmax(i: Importer, x: Value, dim: int, dtype: Any = None, *_: Any) -> Valu
 def cumsum(i: Importer, x: Value, dim: int, **_: Any) -> Value:
     out = i.expected()
     assert out is not None
-    return _on_last(i, i.cast(x, out.dtype), dim, lambda y: i.add(CUMSUM, y))
+    small = out.dtype in (torch.int8, torch.int16, torch.int32)
+    x = i.cast(x, torch.int64 if small else out.dtype)
+    return i.cast(_on_last(i, x, dim, lambda y: i.add(CUMSUM, y)), out.dtype)
 
 
 def topk(
