@@ -28,7 +28,7 @@ ALL = (
     "deepseek_v3", "deepseek_v32", "diffusion_gemma", "dots1", "dots3_note", "ernie4_5_moe",
     "exaone_moe", "flex_olmo", "flint", "gemma4", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
     "gpt_oss", "granitemoe", "granitemoe_swa", "granitemoehybrid", "granitemoeshared",
-    "hunyuan_v1_moe", "hy_v3", "hy_v4", "inkling", "inkling2", "jamba", "kimi_linear",
+    "hunyuan_v1_moe", "hy_v3", "hy_v4", "inkling", "jamba", "kimi_linear",
     "kolibri1", "laguna", "lfm2_moe", "longcat_flash", "mellum", "mimo_v2_flash", "minimax",
     "minimax_m2", "minimax_m3_vl", "mistral4", "mistral_large4", "mixtral", "muse_spark",
     "nemotron_h", "olmoe", "openai_privacy_filter", "qwen2_moe", "qwen3_5_moe", "qwen3_moe",
