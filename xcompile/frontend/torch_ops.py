@@ -136,7 +136,8 @@ def moe_experts(
         slot, token = torch.where(expert.t() == index)
         hidden = F.linear(x[token], gate_up[index], _row(gate_up_bias, index))
         if gated:
-            hidden = gate(act, *hidden.chunk(2, dim=-1), limit, alpha)
+            g, u = hidden.chunk(2, dim=-1)
+            hidden = gate(act, g, u, limit, alpha)
         else:
             hidden = ACTIVATIONS[act](hidden)
         hidden = F.linear(hidden, down[index], _row(down_bias, index))
