@@ -198,7 +198,7 @@ class AttnVector {
     in_.EnQue(s);
     s = in_.template DeQue<float>();
     if (cols < wide) {
-      const uint64_t tail[2] = {~0ull << (cols % 64), 0};
+      uint64_t tail[2] = {~0ull << (cols % 64), 0};
       Duplicate(s[wide - 64], sizes_.scale < 0 ? INFINITE : -INFINITE, tail,
                 static_cast<uint8_t>(n), 1, static_cast<uint8_t>(pitch));
     }

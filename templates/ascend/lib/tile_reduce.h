@@ -66,9 +66,8 @@ __aicore__ inline void reduceRows(const LocalTensor<int32_t>& d, const LocalTens
   const i64 rows = t.rows(), pitch = rows == 1 ? alignUp(t.cols, kGroup) : t.pitch;
   i64 cols = alignUp(t.cols, kGroup);
   if (cols > t.cols) {  // the last block's empty places
-    const uint64_t mask[2] = {(uint64_t(255) << (t.cols % kGroup)) & 255, 0};
-    for (i64 r = 0; r < rows; ++r)
-      Duplicate(a[r * pitch + cols - kGroup], neutral, const_cast<uint64_t*>(mask), 1, 1, 8);
+    uint64_t mask[2] = {(uint64_t(255) << (t.cols % kGroup)) & 255, 0};
+    for (i64 r = 0; r < rows; ++r) Duplicate(a[r * pitch + cols - kGroup], neutral, mask, 1, 1, 8);
   }
   while (cols > kGroup) {
     const i64 half = alignUp(cols / 2, kGroup);
