@@ -85,6 +85,20 @@ def eager_rows(model: Any, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
                           for s in sequences])  # fmt: skip
 
 
+def assert_follows_eager(
+    step: Driver, model: Any, feeds: Sequence[Sequence[Sequence[int]]], bar: float = 1e-5
+) -> None:
+    """Logits after each feed of new tokens are eager's for all tokens so far; the choice as well."""
+    seen: list[list[int]] = [[] for _ in feeds[0]]
+    for feed in feeds:
+        got = step(feed)
+        for r, chunk in enumerate(feed):
+            seen[r] += chunk
+        want = eager_rows(model, [seen[r] for r, chunk in enumerate(feed) if chunk])
+        assert relative_error(got, want) <= bar
+        assert torch.equal(got.argmax(-1), want.argmax(-1))
+
+
 def greedy(model: Any, prompts: Sequence[Sequence[int]], new: int) -> list[list[int]]:
     """transformers' own generate, one prompt at a time."""
     out = []
@@ -110,14 +124,7 @@ def test_step_logits_are_eager_logits(name: str) -> None:
         [[23], [24], [25], [26]],
         [[], [], [], [27]],
     ]
-    seen: list[list[int]] = [[] for _ in PROMPTS]
-    for feed in feeds:
-        got = step(feed)
-        for r, chunk in enumerate(feed):
-            seen[r] += chunk
-        want = eager_rows(model, [seen[r] for r, chunk in enumerate(feed) if chunk])
-        assert relative_error(got, want) <= 1e-5
-        assert torch.equal(got.argmax(-1), want.argmax(-1))
+    assert_follows_eager(step, model, feeds)
 
 
 @pytest.mark.parametrize("name", some(FAST))

@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from tests.helpers import assert_close_to_reference, compiled, exact_eval, relative_error
-from tests.test_families import Driver, Logits, eager_rows, family, force_routing, tokens
+from tests.test_families import (
+    Driver,
+    Logits,
+    assert_follows_eager,
+    family,
+    force_routing,
+    tokens,
+)
 from tests.test_mla_rewrite import CASES
 from tests.zoo import FAMILIES, zoo
 from tests.zoo_mla import zoo_mla
@@ -45,14 +52,7 @@ def test_step_logits_are_eager_logits(name: str) -> None:
     assert run.compiled is not None
     assert not run.compiled.imported.islands
     step = Driver(run, 4)
-    seen: list[list[int]] = [[] for _ in range(4)]
-    for feed in FEEDS:
-        got = step(feed)
-        for r, chunk in enumerate(feed):
-            seen[r] += chunk
-        want = eager_rows(model, [seen[r] for r, chunk in enumerate(feed) if chunk])
-        assert relative_error(got, want) <= 1e-5
-        assert torch.equal(got.argmax(-1), want.argmax(-1))
+    assert_follows_eager(step, model, FEEDS)
 
 
 @pytest.mark.parametrize("name", slow_but(FAST))
@@ -109,11 +109,4 @@ def test_absorbed_attention_of_exported_graphs(name: str) -> None:
 def test_other_mla_steps_are_eager(name: str) -> None:
     model = zoo_mla(name)
     step = Driver(xcompile(model, strict=True, target=TARGET), 4)
-    seen: list[list[int]] = [[] for _ in range(4)]
-    for feed in FEEDS:
-        got = step(feed)
-        for r, chunk in enumerate(feed):
-            seen[r] += chunk
-        want = eager_rows(model, [seen[r] for r, chunk in enumerate(feed) if chunk])
-        assert relative_error(got, want) <= 1e-5
-        assert torch.equal(got.argmax(-1), want.argmax(-1))
+    assert_follows_eager(step, model, FEEDS)

@@ -20,7 +20,7 @@ from tests.ascend.npu_wheel import schemas, wheel
 from tests.helpers import OPS, relative_error, type_of
 from tests.test_families import Driver, eager_rows, family
 from tests.zoo import FAMILIES, zoo
-from xcompile import vendor_ops
+from xcompile import vendor_ops, vendor_rules
 from xcompile.api import step_names
 from xcompile.compiler import make_target
 from xcompile.errors import ShapeError, UnsupportedError, XCompileError
@@ -240,7 +240,7 @@ def test_routing(case: str, bias: bool, rng: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("act", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("act", sorted(vendor_rules.ACTIVATIONS))
 def test_experts(act: str, dtype: torch.dtype, rng: torch.Generator) -> None:
     args, _ = OPS["moe_experts"].sample(rng)  # type: ignore[misc]
     args = [t.to(dtype) if t.is_floating_point() else t for t in args]
@@ -249,6 +249,13 @@ def test_experts(act: str, dtype: torch.dtype, rng: torch.Generator) -> None:
     assert called(text) == (names | {"npu_swiglu"} if act == "silu" else names)
     empty = [t[:0] for t in args[:3]]
     assert run(text, graph_of("moe_experts", args, 2, act=act))(*empty)[0].shape[0] == 0
+
+
+@pytest.mark.parametrize("act", sorted({*ACTIVATIONS} - {*vendor_rules.ACTIVATIONS}))
+def test_other_activations_are_refused(act: str, rng: torch.Generator) -> None:
+    args, _ = OPS["moe_experts"].sample(rng)  # type: ignore[misc]
+    with pytest.raises(UnsupportedError, match=f"activation {act}"):
+        vendor_ops.emit(graph_of("moe_experts", args, 2, act=act))
 
 
 def test_what_the_vendors_meta_functions_let_pass_is_refused(rng: torch.Generator) -> None:

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from benchmarks.ascend_step import model_of
-from tests.helpers import relative_error
-from tests.test_families import Driver, eager_rows
+from tests.test_families import Driver, assert_follows_eager
 from xcompile import compile as xcompile
 
 
@@ -15,10 +14,5 @@ from xcompile import compile as xcompile
 def test_steps_of_a_model_as_wide_as_deepseek_v3_are_eager() -> None:
     model = model_of("deepseek-v3", 2, torch.bfloat16)
     step = Driver(xcompile(model, strict=True, target="ascend910b"), 2)
-    seen: list[list[int]] = [[], []]
-    for feed in ([[5, 6, 7], [8]], [[9], [10]], [[11], []]):  # the last: one row
-        got = step(feed)
-        for r, chunk in enumerate(feed):
-            seen[r] += chunk
-        want = eager_rows(model, [seen[r] for r, chunk in enumerate(feed) if chunk])
-        assert relative_error(got, want) <= 3e-2
+    feeds = [[[5, 6, 7], [8]], [[9], [10]], [[11], []]]  # the last: one row
+    assert_follows_eager(step, model, feeds, bar=3e-2)

@@ -237,8 +237,8 @@ void transpose_units(uint32_t* tile) {
 // One step of the online softmax over keys j0 .. j0+n: scores to probabilities, which are zero up
 // to `padded`; maximum, sum and the output so far follow. As tiles: prob[32 keys][row][pair], else
 // prob[pair][row].
-void softmax(State& st, const float* score, uint32_t* prob, i64 j0, i64 n, i64 padded, float scale,
-             float* out, i64 ld, i64 width, bool tiles) {
+inline void softmax(State& st, const float* score, uint32_t* prob, i64 j0, i64 n, i64 padded,
+                    float scale, float* out, i64 ld, i64 width, bool tiles) {
   const bool ragged = j0 + n > st.first_limit;
   vi limit;
   std::memcpy(&limit, st.limit, sizeof limit);
@@ -302,7 +302,7 @@ inline vpair load_32(const bf16* p, int valid) {
 }
 
 // Queries as [step of 32][pair][row].
-void pack_queries(uint32_t* to, const bf16* const* from, int rows, i64 D) {
+inline void pack_queries(uint32_t* to, const bf16* const* from, int rows, i64 D) {
   for (i64 d = 0; d < D; d += 32, to += kUnits) {
     vf r[VL] = {};
     for (int i = 0; i < rows; ++i) r[i] = (vf)load_32(from[i] + d, int(std::min<i64>(32, D - d)));
