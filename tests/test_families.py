@@ -88,7 +88,7 @@ def eager_rows(model: Any, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
 def assert_follows_eager(
     step: Driver, model: Any, feeds: Sequence[Sequence[Sequence[int]]], bar: float = 1e-5
 ) -> None:
-    """Logits after each feed of new tokens are eager's for all tokens so far; the choice as well."""
+    """Logits after each feed of new tokens are eager's for all tokens so far, and so is argmax."""
     seen: list[list[int]] = [[] for _ in feeds[0]]
     for feed in feeds:
         got = step(feed)
