@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ import xcompile
 import xcompile.frontend.torch_ops  # registers xllm::moe_experts
 from xcompile import sim
 from xcompile.codegen.ascend.moe_experts import choose, workspace_bytes
-from xcompile.ops.moe import ACTIVATIONS, MOE_EXPERTS
+from xcompile.ops.moe import CLAMPED, MOE_EXPERTS, gate
 from xcompile.targets.ascend import CHIPS
 from xcompile.targets.ascend_pack import pack
 
 LIB = Path(__file__).parents[2] / "templates" / "ascend" / "lib"
 CHIP = CHIPS["ascend910b"]
 TYPES = {"half": torch.float16, "bfloat16_t": torch.bfloat16, "float": torch.float32}
+LIMIT, ALPHA = 0.75, 1.702  # of the units that clamp; gate and up are about normal
 # dtype, dtype of the weights of the sum, activation, panel and most rows of the two products
 KERNELS = [
     ("half", "float", "silu", 32, 64, 96, 128),
@@ -26,6 +28,13 @@ KERNELS = [
     ("bfloat16_t", "float", "silu", 128, 128, 128, 128),
     ("float", "float", "relu", 32, 32, 16, 48),
     ("float", "float", "gelu", 64, 64, 64, 128),
+    ("half", "float", "relu2", 64, 64, 64, 128),
+    ("bfloat16_t", "float", "swiglu_oai", 128, 128, 128, 128),
+    ("float", "float", "swiglu_oai", 32, 32, 32, 48),
+    ("half", "half", "silu_clamped", 32, 64, 96, 128),
+    ("float", "float", "silu_clamped", 64, 64, 64, 128),
+    ("bfloat16_t", "float", "clamped_silu", 64, 128, 32, 64),
+    ("float", "float", "clamped_silu", 64, 64, 64, 128),
 ]
 ENTRY = """
 extern "C" __global__ __mix__(1, 2) void moe{at}(GM_ADDR x, GM_ADDR expert, GM_ADDR weight,
@@ -37,7 +46,7 @@ extern "C" __global__ __mix__(1, 2) void moe{at}(GM_ADDR x, GM_ADDR expert, GM_A
     team.count *= 2;
   }}
   moeExperts<MoeTile<{t}, {p1}, {r1}, true>, MoeTile<{t}, {p2}, {r2}, false>, {w}, MoeAct::{act}>(
-      pipe, team, MoeSizes{{n, k, e, h, i, ldx}}, x, expert, weight, up, down, y, space);
+      pipe, team, MoeSizes{{n, k, e, h, i, ldx}}, x, expert, weight, up, down, y, space{limits});
   PipeBarrier<PIPE_ALL>();
 }}
 """
@@ -46,7 +55,8 @@ extern "C" __global__ __mix__(1, 2) void moe{at}(GM_ADDR x, GM_ADDR expert, GM_A
 def source() -> str:
     text = '#include "experts.h"\nusing namespace xc;\n'
     for at, (t, w, act, p1, r1, p2, r2) in enumerate(KERNELS):
-        text += ENTRY.format(at=at, t=t, w=w, act=act, p1=p1, r1=r1, p2=p2, r2=r2)
+        limits = f", MoeLimits{{{LIMIT}f, {ALPHA}f}}" if act in CLAMPED else ""
+        text += ENTRY.format(at=at, t=t, w=w, act=act, p1=p1, r1=r1, p2=p2, r2=r2, limits=limits)
     return text
 
 
@@ -76,14 +86,15 @@ def exactly(
     up: torch.Tensor,
     down: torch.Tensor,
     act: str,
+    limit: float = LIMIT,
 ) -> torch.Tensor:
     """In float64."""
     out = torch.zeros(x.shape, dtype=torch.float64)
     for e in range(up.shape[0]):
         t, k = torch.where(ids == e)
         if len(t):
-            gate, u = (x[t].double() @ up[e].double().T).chunk(2, -1)
-            y = (ACTIVATIONS[act](gate) * u) @ down[e].double().T
+            g, u = (x[t].double() @ up[e].double().T).chunk(2, -1)
+            y = gate(act, g, u, limit, ALPHA) @ down[e].double().T
             out.index_add_(0, t, y * weight[t, k].double()[:, None])
     return out
 
@@ -119,7 +130,16 @@ def run(
     weight = torch.rand(n, k, generator=g).to(TYPES[w])
     space = torch.zeros(workspace_bytes(n * k, e, h, i, dtype.itemsize, p1 * r1), dtype=torch.uint8)
     known = (ids >= 0) & (ids < e)
-    eager = MOE_EXPERTS.ref(x[:, :h], torch.where(known, ids, 0), weight * known, up, down, act=act)
+    eager = MOE_EXPERTS.ref(
+        x[:, :h],
+        torch.where(known, ids, 0),
+        weight * known,
+        up,
+        down,
+        act=act,
+        limit=LIMIT,
+        alpha=ALPHA,
+    )
     exact = exactly(x[:, :h], ids, weight, up, down, act)
     packed = pack(f"nz{p1}_experts_gated", [up]), pack(f"nz{p2}_experts", [down])
     for seed in seeds:
@@ -159,6 +179,14 @@ CASES = [
     (5, "random", 9, 4, 12, 72, 80, 24, 0),
     (5, "hot", 140, 1, 3, 333, 97, 24, 0),
     (5, "bad", 50, 2, 3, 41, 33, 1, 1),
+    (6, "random", 33, 3, 16, 97, 71, 24, 5),
+    (7, "zipf", 70, 4, 9, 133, 75, 24, 0),
+    (7, "random", 0, 4, 8, 96, 72, 24, 0),
+    (8, "hot", 40, 2, 4, 37, 37, 3, 0),
+    (9, "bad", 60, 4, 7, 72, 80, 24, 0),
+    (10, "random", 20, 2, 5, 37, 45, 5, 1),
+    (11, "hot", 45, 2, 4, 65, 40, 24, 0),
+    (12, "few", 30, 3, 16, 72, 33, 1, 0),
 ]
 
 
@@ -208,20 +236,26 @@ def test_choose() -> None:
 
 
 class Experts(torch.nn.Module):
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, act: str, limit: float) -> None:
         super().__init__()
+        self.act, self.limit = act, limit
         up, down = torch.randn(6, 2 * 72, 96) / 10, torch.randn(6, 96, 72) / 9
         self.up = torch.nn.Parameter(up.to(dtype), requires_grad=False)
         self.down = torch.nn.Parameter(down.to(dtype), requires_grad=False)
 
     def forward(self, x: torch.Tensor, ids: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return torch.ops.xllm.moe_experts(x, ids, w, self.up, self.down, "silu")
+        return torch.ops.xllm.moe_experts(
+            x, ids, w, self.up, self.down, self.act, None, None, self.limit, ALPHA
+        )
 
 
-def test_compiled() -> None:
+@pytest.mark.parametrize(
+    ("act", "limit"), [("silu", 0.0), ("swiglu_oai", LIMIT), ("silu_clamped", math.inf)]
+)
+def test_compiled(act: str, limit: float) -> None:
     """From a module: emitted, packed, run for several numbers of tokens."""
     torch.manual_seed(0)
-    model = Experts(torch.bfloat16)
+    model = Experts(torch.bfloat16, act, limit)
 
     def inputs(n: int) -> tuple[torch.Tensor, ...]:
         x = torch.randn(n, 96).bfloat16()
@@ -231,5 +265,5 @@ def test_compiled() -> None:
     step = xcompile.compile(model, inputs(3), dynamic_shapes=[{0: tokens}] * 3, target="ascend910b")
     for n in (1, 5, 40):
         x, ids, w = inputs(n)
-        exact = exactly(x, ids, w, model.up, model.down, "silu")
+        exact = exactly(x, ids, w, model.up, model.down, act, limit)
         close(step(x, ids, w), exact, model(x, ids, w))

@@ -10,14 +10,14 @@ namespace xc {
 ///
 /// x T[tokens, hidden] (rows ldx apart), expert int64 [tokens, topk], weight W[tokens, topk],
 /// gate_up and down packed in panels, y T[tokens, hidden]. Tile1 and Tile2 cut the two products.
-/// Workspace: see moe_experts.py.
+/// Workspace: see moe_experts.py. limits: of the units that clamp.
 ///
 /// Rows of the first product are fetched from x by token index; no copy of the tokens is made.
 /// Which core does what depends on the routing through memory only.
 template <class Tile1, class Tile2, class W, MoeAct ACT>
 __aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR x,
                                   GM_ADDR expert, GM_ADDR weight, GM_ADDR gateUp, GM_ADDR down,
-                                  GM_ADDR y, GM_ADDR workspace) {
+                                  GM_ADDR y, GM_ADDR workspace, const MoeLimits& limits = {}) {
   using T = typename Tile1::Type;
   constexpr i64 RING = MOE_RING * Tile1::SUMS * static_cast<i64>(sizeof(T));
   const MoeSpace space(workspace, s, RING, sizeof(T));
@@ -51,7 +51,7 @@ __aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_
     PipeBarrier<PIPE_ALL>();
     pipe.Reset();
     MoeActivation<Tile1, ACT> activation;
-    activation.run(pipe, walk, space, RING, cubes.index, s.inner);
+    activation.run(pipe, walk, space, RING, cubes.index, s.inner, limits);
   }
   PipeBarrier<PIPE_ALL>();
   pipe.Reset();

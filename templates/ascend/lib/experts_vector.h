@@ -4,34 +4,59 @@
 
 namespace xc {
 
-enum class MoeAct { silu, gelu, gelu_tanh, relu };
+enum class MoeAct { silu, gelu, gelu_tanh, relu, relu2, silu_clamped, clamped_silu, swiglu_oai };
+
+/// Constants of the units that clamp; the others do not read them.
+struct MoeLimits {
+  float limit = 0.0f, alpha = 1.0f;
+};
 
 /// y = act(x), n floats; x may change, t is room for as many. `more`: room for three times as many,
-/// of gelu only.
+/// of gelu only. What the clamped units do to gate is an activation here.
 template <MoeAct ACT>
 __aicore__ inline void moeActivate(const LocalTensor<float>& y, const LocalTensor<float>& x,
                                    const LocalTensor<float>& t, const LocalTensor<uint8_t>& more,
-                                   int32_t n) {
+                                   int32_t n, const MoeLimits& limits = {}) {
   if constexpr (ACT == MoeAct::relu) {
     Maxs(y, x, 0.0f, n);
+  } else if constexpr (ACT == MoeAct::relu2) {
+    Maxs(y, x, 0.0f, n);
+    Mul(y, y, y, n);
   } else if constexpr (ACT == MoeAct::gelu) {
     Muls(t, x, 0.70710678118654752f, n);
     Erf<float, false>(y, t, more, static_cast<uint32_t>(n));
     Adds(y, y, 1.0f, n);
     Muls(t, x, 0.5f, n);
     Mul(y, y, t, n);
-  } else {  // x / (1 + exp(-z)), z = x or twice the argument of gelu's tanh
+  } else {  // x / (1 + exp(-z)), z = x, alpha x, or twice the argument of gelu's tanh
+    if constexpr (ACT == MoeAct::silu_clamped || ACT == MoeAct::swiglu_oai)
+      Mins(x, x, limits.limit, n);
     if constexpr (ACT == MoeAct::gelu_tanh) {
       Mul(t, x, x, n);
       Muls(t, t, -2 * 0.79788456080286536f * 0.044715f, n);
       Adds(t, t, -2 * 0.79788456080286536f, n);
       Mul(t, t, x, n);
+    } else if constexpr (ACT == MoeAct::swiglu_oai) {
+      Muls(t, x, -limits.alpha, n);
     } else {
       Muls(t, x, -1.0f, n);
     }
     Exp(t, t, n);
     Adds(t, t, 1.0f, n);
     Div(y, x, t, n);
+    if constexpr (ACT == MoeAct::clamped_silu) Mins(y, y, limits.limit, n);
+  }
+}
+
+/// What a clamped unit does to up, in place; nothing for act(gate) * up.
+template <MoeAct ACT>
+__aicore__ inline void moeClampUp(const LocalTensor<float>& up, int32_t n,
+                                  const MoeLimits& limits) {
+  if constexpr (ACT == MoeAct::silu_clamped || ACT == MoeAct::clamped_silu ||
+                ACT == MoeAct::swiglu_oai) {
+    Mins(up, up, limits.limit, n);
+    Maxs(up, up, -limits.limit, n);
+    if constexpr (ACT == MoeAct::swiglu_oai) Adds(up, up, 1.0f, n);
   }
 }
 
@@ -44,7 +69,8 @@ class MoeActivation {
   using T = typename Tile::Type;
 
   __aicore__ inline void run(TPipe& pipe, MoeWalk<Tile>& walk, const MoeSpace& space, i64 ringBytes,
-                             int32_t cube, i64 inner) {
+                             int32_t cube, i64 inner, const MoeLimits& limits = {}) {
+    limits_ = limits;
     pipe.InitBuffer(in_, 2, 2 * MOST * sizeof(T));
     pipe.InitBuffer(out_, 2, MOST * sizeof(T));
     if constexpr (sizeof(T) == 2) {
@@ -98,7 +124,8 @@ class MoeActivation {
     LocalTensor<uint8_t> more;
     if constexpr (ACT == MoeAct::gelu) more = more_.Get<uint8_t>();
     if constexpr (sizeof(T) == 4) {
-      moeActivate<ACT>(act, in, temporary, more, n);
+      moeActivate<ACT>(act, in, temporary, more, n, limits_);
+      moeClampUp<ACT>(in[MOST], n, limits_);
       Mul(out, act, in[MOST], n);
       in_.FreeTensor(in);
     } else {
@@ -106,7 +133,8 @@ class MoeActivation {
       Cast(gate, in, RoundMode::CAST_NONE, n);
       Cast(up, in[MOST], RoundMode::CAST_NONE, n);
       in_.FreeTensor(in);
-      moeActivate<ACT>(act, gate, temporary, more, n);
+      moeActivate<ACT>(act, gate, temporary, more, n, limits_);
+      moeClampUp<ACT>(up, n, limits_);
       Cast(out, act, RoundMode::CAST_RINT, n);
       Cast(act, out, RoundMode::CAST_NONE, n);
       Mul(act, act, up, n);
@@ -123,6 +151,7 @@ class MoeActivation {
     out_.FreeTensor(out);
   }
 
+  MoeLimits limits_;
   TQue<TPosition::VECIN, 1> in_;
   TQue<TPosition::VECOUT, 1> out_;
   TBuf<TPosition::VECCALC> gate_, up_, act_, temporary_, more_;
