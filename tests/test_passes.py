@@ -635,3 +635,10 @@ def test_the_runner_tells_what_it_saw() -> None:
     assert seen == ["import", *PIPELINE]
     assert [r.name for r in records] == PIPELINE
     assert all(r.before > 0 and r.after > 0 and r.seconds >= 0 for r in records)
+
+
+def test_rows_that_repeat_are_not_rows_of_a_product() -> None:
+    assert accepts("rows", (T, 16), (20, 1))
+    assert accepts("rows", (1, 16), (0, 1))
+    assert not accepts("rows", (T, 16), (0, 1))
+    assert not accepts("matrix", (T, 16), (0, 1))

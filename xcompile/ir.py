@@ -97,7 +97,7 @@ class Op:
     alias   result index -> operand index whose storage the result may overwrite
     reduces `expr` folds elements of the last dim instead of mapping them
     view    the result is a strided view of operand 0: no launch, no bytes
-    strides operand index -> "any", "last" (unit last stride), "rows" (also one row stride),
+    strides operand index -> "any", "last" (unit last stride), "rows" (also one row stride > 0),
             "matrix" (unit last stride, rows apart) or "turned" (that, or its transpose); operands
             that are not named must be contiguous
     order   how the first result lies in memory: dims from outermost to innermost

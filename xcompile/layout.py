@@ -68,7 +68,9 @@ def accepts(kind: str | None, shape: tuple[Dim, ...], strides: tuple[Dim, ...]) 
         return straight or (kind == "turned" and _lines(shape[:-3:-1], strides[:-3:-1]))
     if not (same(strides[-1], 1) or same(shape[-1], 1)):
         return False
-    return kind == "last" or row_stride(shape, strides) is not None
+    step = row_stride(shape, strides)
+    again = step is not None and same(step, 0) and not same(product(shape[:-1]), 1)
+    return kind == "last" or (step is not None and not again)
 
 
 def _lines(shape: tuple[Dim, ...], strides: tuple[Dim, ...]) -> bool:
