@@ -1,4 +1,4 @@
-"""Decode and prefill of small MoE models: the compiled step against Hugging Face and Inductor.
+"""Decode and prefill of small MoE models: ours against Hugging Face, Inductor and llama.cpp.
 
     python -m benchmarks.model_bench --model ds-mini --dtype bf16 --threads 1
 
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from benchmarks import cold
 from benchmarks.bandwidth import Bandwidth, last_level_cache
+from benchmarks.llamacpp import LlamaCpp, huge_pages
 from benchmarks.measure import Pairs, Range, huge_share, paired
 from benchmarks.models import (
     DTYPES,
@@ -41,7 +42,8 @@ from benchmarks.subjects import Eager, Inductor, Ours, Tokens
 from xcompile.targets.cpu import best_isa
 
 FP32_BAR = 1e-4  # relative error of logits against Hugging Face
-PEERS = {Eager.name: Eager, Inductor.name: Inductor}
+PEERS: dict[str, Any] = {x.name: x for x in (Eager, Inductor, LlamaCpp)}
+STANDARD = (Eager.name, Inductor.name)  # llama.cpp is a build of its own: only when asked for
 
 
 def errors(got: Tensor, want: Tensor) -> list[float]:
@@ -82,6 +84,8 @@ class ModelBench:
         """
         mine = self._logits(self.ours)
         theirs = self._logits(Eager(self.model, self.tokens))
+        other = self.peers.get(LlamaCpp.name)
+        others = self._logits(other) if other else {}
         truth = theirs
         if self.dtype != "fp32":
             truth = self._logits(Eager(copy.deepcopy(self.model).float(), self.tokens))
@@ -95,6 +99,8 @@ class ModelBench:
                 compared |= {"ours-fp32": errors(got, exact), "hf-fp32": errors(hf, exact)}
                 bar = 1.5 * median(compared["hf-fp32"])
                 ok = median(compared["ours-fp32"]) <= bar
+            if case in others:
+                compared["llama.cpp-fp32"] = errors(others[case], exact)
             row: dict[str, Any] = {
                 k: {"median": median(v), "worst": max(v)} for k, v in compared.items()
             }
@@ -108,11 +114,11 @@ class ModelBench:
             result["ok"] &= ok
         return result
 
-    def _logits(self, subject: Ours | Eager) -> dict[str, Tensor]:
+    def _logits(self, subject: Any) -> dict[str, Tensor]:
         return {case: self._step(subject, case)() for case in self.cases}
 
     @staticmethod
-    def _step(subject: Ours | Eager, case: str) -> Any:
+    def _step(subject: Any, case: str) -> Any:
         kind, _, size = case.partition(":")
         return subject.decode(int(size)) if kind == "decode" else subject.prefill()
 
@@ -295,7 +301,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--batches", type=numbers, default=[1, 4, 16], help="of decode: 1,4,16")
     p.add_argument("--context", type=int, default=512, help="cached tokens, and prompt length")
     p.add_argument("--no-prefill", dest="prefill", action="store_false")
-    p.add_argument("--peers", type=among(list(PEERS)), help="eager,inductor or all (the default)")
+    p.add_argument(
+        "--peers",
+        type=among(list(PEERS)),
+        help="eager, inductor, llama.cpp or all (default: eager,inductor)",
+    )
     p.add_argument("--no-inductor", action="store_true", help="it compiles for minutes")
     p.add_argument(
         "--inductor", type=numbers, metavar="BATCHES", help="its decode batches (default: all)"
@@ -321,7 +331,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.pairs, args.seconds, args.context = min(args.pairs, 3), 0.02, 64
         args.batches = [b for b in args.batches if b <= 4] or [1]
     args.model = args.model or list(MODELS[:1] if args.quick else MODELS)
-    args.peers = args.peers or ([Eager.name] if args.quick else list(PEERS))
+    args.peers = args.peers or ([Eager.name] if args.quick else list(STANDARD))
     args.cold = not args.quick if args.cold is None else args.cold
     if args.no_inductor:
         args.peers = [x for x in args.peers if x != Inductor.name]
@@ -332,6 +342,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; 1 when logits differ."""
     args = parse(argv)
+    if LlamaCpp.name in args.peers:
+        huge_pages()
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
     about = machine(args)

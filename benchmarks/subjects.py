@@ -59,14 +59,15 @@ class Ours:
         paged, past = self._paged(batch), self.tokens.context
         self.exe(*paged.prefill(self.tokens.prompts[0]))
         paged.share(past)
-        return _rotate(self.exe, [paged.decode(ids, past) for ids in self.tokens.next(batch)])
+        return rotate(self.exe, [paged.decode(ids, past) for ids in self.tokens.next(batch)])
 
     def prefill(self) -> Step:
         paged = self._paged(1)
-        return _rotate(self.exe, [paged.prefill(ids) for ids in self.tokens.prompts])
+        return rotate(self.exe, [paged.prefill(ids) for ids in self.tokens.prompts])
 
 
-def _rotate(function: Callable[..., Tensor], calls: list[tuple]) -> Step:
+def rotate(function: Callable[..., Tensor], calls: list[tuple]) -> Step:
+    """Calls a function with the next of some arguments, again and again."""
     turn = cycle(calls)
     return lambda: function(*next(turn))
 
@@ -103,7 +104,7 @@ class Eager:
             cache.crop(-1)
             return logits[:, -1]
 
-        return _rotate(step, [(ids[:, None],) for ids in self.tokens.next(batch)])
+        return rotate(step, [(ids[:, None],) for ids in self.tokens.next(batch)])
 
     def _static(self, batch: int, forward: Callable[[Tensor, Any], Tensor]) -> Step:
         past = self.tokens.context
@@ -114,7 +115,7 @@ class Eager:
                 layer.cumulative_length.fill_(past)
             return forward(ids, cache)[:, -1]
 
-        return _rotate(step, [(ids[:, None],) for ids in self.tokens.next(batch)])
+        return rotate(step, [(ids[:, None],) for ids in self.tokens.next(batch)])
 
     def decode(self, batch: int) -> Step:
         options: dict[str, Callable[[], Step]] = {
@@ -132,7 +133,7 @@ class Eager:
             out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             return out.logits[:, -1]
 
-        return _rotate(step, [(ids[None],) for ids in self.tokens.prompts])
+        return rotate(step, [(ids[None],) for ids in self.tokens.prompts])
 
 
 class Inductor(Eager):
@@ -167,11 +168,13 @@ class Inductor(Eager):
         def forward(ids: Tensor) -> Tensor:
             return self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1]
 
-        return _rotate(self._compile(forward), [(ids[None],) for ids in self.tokens.prompts])
+        return rotate(self._compile(forward), [(ids[None],) for ids in self.tokens.prompts])
 
 
-def make(name: str, model: Any, tokens: Tokens, threads: int) -> Ours | Eager | Inductor:
-    """A subject by name: xcompile, eager or inductor."""
+def make(name: str, model: Any, tokens: Tokens, threads: int) -> Any:
+    """A subject by name: xcompile, eager, inductor or llama.cpp."""
+    from benchmarks.llamacpp import LlamaCpp
+
     if name == Ours.name:
         return Ours(model, tokens, threads)
-    return {Eager.name: Eager, Inductor.name: Inductor}[name](model, tokens)
+    return {x.name: x for x in (Eager, Inductor, LlamaCpp)}[name](model, tokens)
