@@ -200,7 +200,7 @@ __aicore__ inline void gateUp(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR
   walk.init(space, team, s.inner, s.hidden);
   Rows<T> source(space.rows, space.rowPitch);
   Halves<Tile> sink(space.gateUp, space.innerPitch);
-  MoeCube<Tile, Rows<T>, Halves<Tile>, WholeExperts<Tile>>(pipe, weights, s.inner, s.hidden, source,
+  MoeCube<Tile, Rows<T>, Halves<Tile>, WholeExperts<Tile>>(pipe, weights, nullptr, s.inner, s.hidden, source,
                                                            sink)
       .run(walk);
 }
@@ -264,7 +264,7 @@ __aicore__ inline void down(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR w
   walk.init(space, team, s.hidden, s.inner);
   MoeRows<T> source(space);
   MoeSorted<Tile> sink(space);
-  MoeCube<Tile, MoeRows<T>, MoeSorted<Tile>, WholeExperts<Tile>>(pipe, weights, s.hidden, s.inner,
+  MoeCube<Tile, MoeRows<T>, MoeSorted<Tile>, WholeExperts<Tile>>(pipe, weights, nullptr, s.hidden, s.inner,
                                                                  source, sink)
       .run(walk);
 }

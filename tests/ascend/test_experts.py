@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import xcompile
 import xcompile.frontend.torch_ops  # registers xllm::moe_experts
 from xcompile import sim
 from xcompile.codegen.ascend.moe_experts import choose, workspace_bytes
-from xcompile.ops.moe import CLAMPED, MOE_EXPERTS, gate
+from xcompile.ops.moe import ACTIVATIONS, CLAMPED, MOE_EXPERTS, gate, is_gated
 from xcompile.targets.ascend import CHIPS
 from xcompile.targets.ascend_pack import pack
 
@@ -35,18 +36,29 @@ KERNELS = [
     ("float", "float", "silu_clamped", 64, 64, 64, 128),
     ("bfloat16_t", "float", "clamped_silu", 64, 128, 32, 64),
     ("float", "float", "clamped_silu", 64, 64, 64, 128),
+    # without a gate
+    ("bfloat16_t", "float", "relu2", 128, 128, 128, 128),
+    ("float", "float", "gelu", 96, 128, 64, 128),
+    ("half", "half", "silu", 48, 64, 32, 48),
+    # with biases
+    ("bfloat16_t", "bfloat16_t", "swiglu_oai", 128, 128, 128, 128),
+    ("float", "float", "silu", 64, 64, 96, 128),
+    ("half", "float", "gelu_tanh", 96, 128, 16, 128),
 ]
+UNGATED, BIASED = {13, 14, 15, 18}, {16, 17, 18}
 ENTRY = """
 extern "C" __global__ __mix__(1, 2) void moe{at}(GM_ADDR x, GM_ADDR expert, GM_ADDR weight,
     GM_ADDR up, GM_ADDR down, GM_ADDR y, GM_ADDR space, int64_t n, int64_t k, int64_t e, int64_t h,
-    int64_t i, int64_t ldx) {{
+    int64_t i, int64_t ldx, GM_ADDR upBias, GM_ADDR downBias) {{
   TPipe pipe;
   Team team{{(int32_t)GetBlockIdx(), (int32_t)GetBlockNum()}};
   if ASCEND_IS_AIV {{
     team.count *= 2;
   }}
-  moeExperts<MoeTile<{t}, {p1}, {r1}, true>, MoeTile<{t}, {p2}, {r2}, false>, {w}, MoeAct::{act}>(
-      pipe, team, MoeSizes{{n, k, e, h, i, ldx}}, x, expert, weight, up, down, y, space{limits});
+  moeExperts<MoeTile<{t}, {p1}, {r1}, {gated}, {biased}>, MoeTile<{t}, {p2}, {r2}, false, {biased}>,
+             {w}, MoeAct::{act}>(
+      pipe, team, MoeSizes{{n, k, e, h, i, ldx}}, x, expert, weight, up, down, y, space,
+      MoeLimits{{{limits}}}, upBias, downBias);
   PipeBarrier<PIPE_ALL>();
 }}
 """
@@ -55,8 +67,12 @@ extern "C" __global__ __mix__(1, 2) void moe{at}(GM_ADDR x, GM_ADDR expert, GM_A
 def source() -> str:
     text = '#include "experts.h"\nusing namespace xc;\n'
     for at, (t, w, act, p1, r1, p2, r2) in enumerate(KERNELS):
-        limits = f", MoeLimits{{{LIMIT}f, {ALPHA}f}}" if act in CLAMPED else ""
-        text += ENTRY.format(at=at, t=t, w=w, act=act, p1=p1, r1=r1, p2=p2, r2=r2, limits=limits)
+        limits = f"{LIMIT}f, {ALPHA}f" if act in CLAMPED else ""
+        gated, biased = str(at not in UNGATED).lower(), str(at in BIASED).lower()
+        text += ENTRY.format(
+            at=at, t=t, w=w, act=act, p1=p1, r1=r1, p2=p2, r2=r2, limits=limits, gated=gated,
+            biased=biased,
+        )  # fmt: skip
     return text
 
 
@@ -87,14 +103,20 @@ def exactly(
     down: torch.Tensor,
     act: str,
     limit: float = LIMIT,
+    biases: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
     """In float64."""
     out = torch.zeros(x.shape, dtype=torch.float64)
     for e in range(up.shape[0]):
         t, k = torch.where(ids == e)
         if len(t):
-            g, u = (x[t].double() @ up[e].double().T).chunk(2, -1)
-            y = gate(act, g, u, limit, ALPHA) @ down[e].double().T
+            one, two = (b[e].double() for b in biases) if biases else (0.0, 0.0)
+            h = x[t].double() @ up[e].double().T + one
+            if is_gated(up.shape, down.shape):
+                h = gate(act, *h.chunk(2, -1), limit, ALPHA)
+            else:
+                h = ACTIVATIONS[act](h)
+            y = h @ down[e].double().T + two
             out.index_add_(0, t, y * weight[t, k].double()[:, None])
     return out
 
@@ -124,28 +146,36 @@ def run(
     dtype = TYPES[t]
     g = torch.Generator().manual_seed(n * 1000 + e)
     x = torch.randn(n, h + pad, generator=g).to(dtype)
-    up = (torch.randn(e, 2 * i, h, generator=g) / h**0.5).to(dtype)
+    gated = "" if at in UNGATED else "_gated"
+    up = (torch.randn(e, 2 * i if gated else i, h, generator=g) / h**0.5).to(dtype)
     down = (torch.randn(e, h, i, generator=g) / i**0.5).to(dtype)
     ids = route(kind, n, k, e, g)
     weight = torch.rand(n, k, generator=g).to(TYPES[w])
     space = torch.zeros(workspace_bytes(n * k, e, h, i, dtype.itemsize, p1 * r1), dtype=torch.uint8)
     known = (ids >= 0) & (ids < e)
+    biases = [torch.randn(w.shape[:2], generator=g).to(dtype) for w in (up, down)]
+    biases = biases if at in BIASED else []
     eager = MOE_EXPERTS.ref(
         x[:, :h],
         torch.where(known, ids, 0),
         weight * known,
         up,
         down,
+        *biases,
         act=act,
         limit=LIMIT,
         alpha=ALPHA,
     )
-    exact = exactly(x[:, :h], ids, weight, up, down, act)
-    packed = pack(f"nz{p1}_experts_gated", [up]), pack(f"nz{p2}_experts", [down])
+    exact = exactly(x[:, :h], ids, weight, up, down, act, biases=biases)
+    packed = pack(f"nz{p1}_experts{gated}", [up]), pack(f"nz{p2}_experts", [down])
+    rows = [
+        pack(f"row{p}_experts{g}", [b])
+        for p, g, b in zip((p1, p2), (gated, ""), biases, strict=False)
+    ] or [torch.zeros(1)] * 2
     for seed in seeds:
         y = torch.empty(n, h, dtype=dtype)
         kernel = sim.load(source(), f"moe{at}", blocks=blocks, seed=seed, include=[LIB])
-        kernel(x, ids, weight, *packed, sim.Out(y), space, n, k, e, h, i, h + pad)
+        kernel(x, ids, weight, *packed, sim.Out(y), space, n, k, e, h, i, h + pad, *rows)
         close(y, exact, eager)
 
 
@@ -187,6 +217,18 @@ CASES = [
     (10, "random", 20, 2, 5, 37, 45, 5, 1),
     (11, "hot", 45, 2, 4, 65, 40, 24, 0),
     (12, "few", 30, 3, 16, 72, 33, 1, 0),
+    (13, "zipf", 260, 3, 7, 133, 203, 24, 0),
+    (13, "random", 1, 2, 5, 37, 37, 3, 1),
+    (14, "hot", 140, 1, 3, 65, 97, 24, 0),
+    (14, "bad", 50, 2, 3, 41, 33, 1, 1),
+    (15, "random", 33, 3, 16, 97, 71, 24, 5),
+    (16, "zipf", 150, 4, 9, 520, 72, 24, 0),
+    (16, "random", 1, 4, 8, 37, 33, 3, 0),
+    (16, "nobody", 3, 8, 16, 37, 40, 3, 0),
+    (16, "hot", 300, 2, 4, 2100, 140, 5, 0),
+    (17, "bad", 60, 4, 7, 72, 80, 24, 0),
+    (17, "zipf", 70, 5, 9, 1100, 300, 24, 0),
+    (18, "few", 100, 2, 16, 130, 75, 3, 3),
 ]
 
 
@@ -217,7 +259,7 @@ def test_weights_stream_once() -> None:
         torch.zeros(e, 2 * i * h, dtype=dtype), torch.zeros(e, h * i, dtype=dtype),
         torch.zeros(n, h, dtype=dtype),
         torch.zeros(workspace_bytes(n * k, e, h, i, size, 128 * 128), dtype=torch.uint8),
-        n, k, e, h, i, h,
+        n, k, e, h, i, h, torch.zeros(1), torch.zeros(1),
     )  # fmt: skip
     weights = ids.unique().numel() * 3 * h * i * size
     assert weights / CHIP.hbm > 0.8 * result.microseconds * 1e-6
@@ -236,26 +278,38 @@ def test_choose() -> None:
 
 
 class Experts(torch.nn.Module):
-    def __init__(self, dtype: torch.dtype, act: str, limit: float) -> None:
+    def __init__(self, act: str, limit: float, gated: bool, biased: bool) -> None:
         super().__init__()
         self.act, self.limit = act, limit
-        up, down = torch.randn(6, 2 * 72, 96) / 10, torch.randn(6, 96, 72) / 9
-        self.up = torch.nn.Parameter(up.to(dtype), requires_grad=False)
-        self.down = torch.nn.Parameter(down.to(dtype), requires_grad=False)
+        n = 144 if gated else 72
+        sizes = {"up": (6, n, 96), "down": (6, 96, 72)}
+        if biased:
+            sizes |= {"up_bias": (6, n), "down_bias": (6, 96)}
+        for name, size in sizes.items():
+            self.register_buffer(name, (torch.randn(size) / 9).bfloat16())
+        self.biases = [self.up_bias, self.down_bias] if biased else []
 
     def forward(self, x: torch.Tensor, ids: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        up, down = self.biases or (None, None)
         return torch.ops.xllm.moe_experts(
-            x, ids, w, self.up, self.down, self.act, None, None, self.limit, ALPHA
+            x, ids, w, self.up, self.down, self.act, up, down, self.limit, ALPHA
         )
 
 
 @pytest.mark.parametrize(
-    ("act", "limit"), [("silu", 0.0), ("swiglu_oai", LIMIT), ("silu_clamped", math.inf)]
+    ("act", "limit", "gated", "biased"),
+    [
+        ("silu", 0.0, True, False),
+        ("swiglu_oai", LIMIT, True, True),
+        ("silu_clamped", math.inf, True, False),
+        ("relu2", 0.0, False, False),
+        ("gelu", 0.0, False, True),
+    ],
 )
-def test_compiled(act: str, limit: float) -> None:
+def test_compiled(act: str, limit: float, gated: bool, biased: bool) -> None:
     """From a module: emitted, packed, run for several numbers of tokens."""
     torch.manual_seed(0)
-    model = Experts(torch.bfloat16, act, limit)
+    model = Experts(act, limit, gated, biased)
 
     def inputs(n: int) -> tuple[torch.Tensor, ...]:
         x = torch.randn(n, 96).bfloat16()
@@ -265,5 +319,5 @@ def test_compiled(act: str, limit: float) -> None:
     step = xcompile.compile(model, inputs(3), dynamic_shapes=[{0: tokens}] * 3, target="ascend910b")
     for n in (1, 5, 40):
         x, ids, w = inputs(n)
-        exact = exactly(x, ids, w, model.up, model.down, act, limit)
+        exact = exactly(x, ids, w, model.up, model.down, act, limit, model.biases)
         close(step(x, ids, w), exact, model(x, ids, w))

@@ -4,6 +4,7 @@
 any range of K is one contiguous transfer, lies in L1 as NZ, and goes to L0B without transposition.
 `nz{P}_gated`: of two weights, a panel holds P/2 rows of the first, then P/2 of the second.
 `nz{P}_experts_gated`: w[E, 2I, K], gate's rows then up's, as such panels.
+`row{P}...`: a bias b[E, N] for weights packed alike -> float32 [E, N/P, P].
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-KIND = re.compile(r"nz(\d+)(_gated|_experts_gated|_experts)?")
+KIND = re.compile(r"(nz|row)(\d+)(_gated|_experts_gated|_experts)?")
 
 
 def pack(
@@ -26,17 +27,24 @@ def pack(
         return w.contiguous() if out is None else out.copy_(w)
     found = KIND.fullmatch(kind)
     assert found is not None, kind
-    if found[2] == "_experts_gated":
+    if found[1] == "row":
+        weights = [w.float().unsqueeze(-1) for w in weights]
+    if found[3] == "_experts_gated":
         weights = weights[0].chunk(2, dim=-2)
-    return panels(weights, int(found[1]), out)
+    return panels(weights, int(found[2]), out, rows=found[1] == "row")
 
 
 def panels(
-    weights: Sequence[torch.Tensor], panel: int, out: torch.Tensor | None = None
+    weights: Sequence[torch.Tensor],
+    panel: int,
+    out: torch.Tensor | None = None,
+    *,
+    rows: bool = False,
 ) -> torch.Tensor:
+    """Weights [..., N, K] in panels; rows: K is 1, and not padded."""
     *lead, n, k = weights[0].shape
     width = panel // len(weights)
-    k0 = 32 // weights[0].dtype.itemsize
+    k0 = 1 if rows else 32 // weights[0].dtype.itemsize
     if out is None:
         out = weights[0].new_empty([*lead, -(-n // width), -(-k // k0), panel, k0])
     for part, w in zip(out.split(width, -2), weights, strict=True):

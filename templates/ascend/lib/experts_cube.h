@@ -84,8 +84,8 @@ class MoeRows {
   i64 pitch_;
 };
 
-/// Sub-tiles of gate and up go, rounded, to a ring that the vector cores empty: gate's columns,
-/// then up's, each m x PANEL / 2.
+/// Sub-tiles of the first product go, rounded, to a ring that the vector cores empty: m x PANEL, or
+/// gate's columns, then up's, each m x PANEL / 2.
 template <class Tile>
 class MoeRing {
  public:
@@ -96,7 +96,9 @@ class MoeRing {
     if (count_ >= MOE_RING) CrossCoreWaitFlag(MOE_EMPTIED);
     const GlobalTensor<T> to = ring_[count_++ % MOE_RING * Tile::SUMS];
     fromL0C(to, sums, Tile::WIDTH, t.m, t.m16, Tile::WIDTH);
-    fromL0C(to[t.m * Tile::WIDTH], sums[Tile::WIDTH * t.m16], Tile::WIDTH, t.m, t.m16, Tile::WIDTH);
+    if constexpr (Tile::GATE)
+      fromL0C(to[t.m * Tile::WIDTH], sums[Tile::WIDTH * t.m16], Tile::WIDTH, t.m, t.m16,
+              Tile::WIDTH);
     CrossCoreSetFlag<2, PIPE_FIX>(MOE_FILLED);
   }
   __aicore__ inline void end() {
@@ -192,12 +194,13 @@ class MoeCube {
   using T = typename Tile::Type;
   static constexpr int32_t K0 = Tile::K0, PANEL = Tile::COLUMNS;
 
-  /// weights: packed [experts, panels, depth / K0, PANEL, K0]
-  __aicore__ inline MoeCube(TPipe& pipe, GM_ADDR weights, i64 width, i64 depth, Source& source,
-                            Sink& sink)
+  /// weights: packed [experts, panels, depth / K0, PANEL, K0]; bias: float [experts, panels, PANEL]
+  __aicore__ inline MoeCube(TPipe& pipe, GM_ADDR weights, GM_ADDR bias, i64 width, i64 depth,
+                            Source& source, Sink& sink)
       : pipe_(pipe),
         once_(global<T>(weights)),
         again_(global<T>(weights)),
+        bias_(global<float>(bias)),
         panels_(Tile::panels(width)),
         panelSize_(alignUp(depth, K0) * PANEL),
         all_(depth),
@@ -223,9 +226,10 @@ class MoeCube {
 
  private:
   static constexpr int32_t HALF = L0_BYTES / 2 / static_cast<int32_t>(sizeof(T));
+  static constexpr int32_t BIASES = Tile::BIAS ? MOE_SLOTS * PANEL * 4 : 0;
 
   __aicore__ inline void init() {
-    pipe_.InitBuffer(l1_, 2 * MOE_A + MOE_SLOTS * MOE_B);
+    pipe_.InitBuffer(l1_, 2 * MOE_A + MOE_SLOTS * MOE_B + BIASES);
     pipe_.InitBuffer(l0a_, L0_BYTES);
     pipe_.InitBuffer(l0b_, L0_BYTES);
     pipe_.InitBuffer(l0c_, L0C_BYTES);
@@ -234,6 +238,11 @@ class MoeCube {
     a2_ = l0a_.Get<T>();
     b2_ = l0b_.Get<T>();
     c_ = l0c_.Get<float>();
+    if constexpr (Tile::BIAS) {
+      pipe_.InitBuffer(table_, 1024);
+      bias1_ = l1_.Get<float>()[(2 * MOE_A + MOE_SLOTS * MOE_B) / 4];
+      bias2_ = table_.Get<float>();
+    }
     loaded_.init(pipe_, 0);
     bFree_.init(pipe_, MOE_SLOTS);
     aFree_.init(pipe_, 2);
@@ -275,6 +284,10 @@ class MoeCube {
     DataCopy(b1_[bIn_ * (MOE_B / sizeof(T))],
              w[(t.expert * panels_ + c.panel()) * panelSize_ + (c.k + c.at) * PANEL],
              static_cast<uint32_t>((c.length + K0 - 1) / K0 * K0 * PANEL));
+    if constexpr (Tile::BIAS) {
+      if (c.k == 0 && c.at == 0)
+        DataCopy(bias1_[bIn_ * PANEL], bias_[(t.expert * panels_ + c.panel()) * PANEL], PANEL);
+    }
     loaded_.set(bIn_);
     bIn_ = (bIn_ + 1) % MOE_SLOTS;
     c.next();
@@ -333,14 +346,21 @@ class MoeCube {
     p.repeatTimes = static_cast<uint8_t>(p.repeatTimes * (PANEL / 16));
     p.srcStride = 1;
     LoadData(b2, b, p);
+    const LocalTensor<float> bias = bias2_[at0_ * 128];
+    if constexpr (Tile::BIAS) {
+      if (first) DataCopy(bias, bias1_[bOut_ * PANEL], {1, PANEL / 16, 0, 0});
+    }
     inL0_.set(at0_);
     inL0_.wait(at0_);
     MmadParams q;
     q.m = static_cast<uint16_t>(t.m == 1 ? 2 : t.m);
     q.n = PANEL;
     q.k = static_cast<uint16_t>(length);
-    q.cmatrixInitVal = first;
-    Mmad(sums, a2, b2, q);
+    q.cmatrixInitVal = first && !Tile::BIAS;
+    if (first && Tile::BIAS)
+      Mmad(sums, a2, b2, bias, q);
+    else
+      Mmad(sums, a2, b2, q);
     // A product of few fractals may start before the one before it has written its sums.
     if (m16 / 16 * (PANEL / 16) < 10) PipeBarrier<PIPE_M>();
     free_.set(at0_);
@@ -349,6 +369,7 @@ class MoeCube {
 
   TPipe& pipe_;
   GlobalTensor<T> once_, again_;  // weights that one tile reads, that several do
+  GlobalTensor<float> bias_;
   i64 panels_, panelSize_, all_;
   Source& source_;
   Sink& sink_;
@@ -358,7 +379,8 @@ class MoeCube {
   TBuf<TPosition::B2> l0b_;
   TBuf<TPosition::CO1> l0c_;
   LocalTensor<T> a1_, b1_, a2_, b2_;
-  LocalTensor<float> c_;
+  LocalTensor<float> c_, bias1_, bias2_;  // bias of each buffer of B; of each half of L0
+  TBuf<TPosition::C2> table_;
   Flags<HardEvent::MTE2_MTE1, MOE_SLOTS> loaded_;
   Flags<HardEvent::MTE1_MTE2, MOE_SLOTS> bFree_;
   Flags<HardEvent::MTE1_MTE2, 2> aFree_;

@@ -17,11 +17,12 @@ struct MoeTask {
   bool load, keep;
 };
 
-/// One of the two products: x w_e^T of at most ROWS rows and PANEL columns a sub-tile. A packed
-/// panel of a gated weight holds PANEL / 2 results.
-template <class T, int32_t PANEL, int32_t ROWS, bool GATED>
+/// One of the two products: x w_e^T of at most ROWS rows and PANEL columns a sub-tile, plus a bias
+/// with BIASED. A packed panel of a gated weight holds PANEL / 2 results.
+template <class T, int32_t PANEL, int32_t ROWS, bool GATED, bool BIASED = false>
 struct MoeTile {
   using Type = T;
+  static constexpr bool GATE = GATED, BIAS = BIASED;
   static constexpr int32_t COLUMNS = PANEL, MOST = ROWS;
   static constexpr int32_t K0 = 32 / sizeof(T);
   static constexpr int32_t WIDTH = GATED ? PANEL / 2 : PANEL;

@@ -60,9 +60,9 @@ __aicore__ inline void moeClampUp(const LocalTensor<float>& up, int32_t n,
   }
 }
 
-/// Takes the tiles of gate and up that this core's cube core leaves in its ring, in the same order:
-/// act(gate) * up, each step rounded to T, goes to `inner`. Each of the two vector cores takes half
-/// of a tile's rows; single rows they take in turns.
+/// Takes the tiles of the first product that this core's cube core leaves in its ring, in the same
+/// order: act(gate) * up or act(up), each step rounded to T, goes to `inner`. Each of the two
+/// vector cores takes half of a tile's rows; single rows they take in turns.
 template <class Tile, MoeAct ACT>
 class MoeActivation {
  public:
@@ -71,13 +71,11 @@ class MoeActivation {
   __aicore__ inline void run(TPipe& pipe, MoeWalk<Tile>& walk, const MoeSpace& space, i64 ringBytes,
                              int32_t cube, i64 inner, const MoeLimits& limits = {}) {
     limits_ = limits;
-    pipe.InitBuffer(in_, 2, 2 * MOST * sizeof(T));
+    pipe.InitBuffer(in_, 2, (Tile::GATE ? 2 : 1) * MOST * sizeof(T));
     pipe.InitBuffer(out_, 2, MOST * sizeof(T));
-    if constexpr (sizeof(T) == 2) {
-      pipe.InitBuffer(gate_, MOST * 4);
-      pipe.InitBuffer(up_, MOST * 4);
-    }
-    pipe.InitBuffer(act_, MOST * 4);
+    if constexpr (sizeof(T) == 2) pipe.InitBuffer(gate_, MOST * 4);
+    if constexpr (sizeof(T) == 2 && Tile::GATE) pipe.InitBuffer(up_, MOST * 4);
+    if constexpr (sizeof(T) == 2 || Tile::GATE) pipe.InitBuffer(act_, MOST * 4);
     pipe.InitBuffer(temporary_, MOST * 4);
     if constexpr (ACT == MoeAct::gelu) pipe.InitBuffer(more_, 3 * MOST * 4);
     const GlobalTensor<T> ring = global<T>(space.ring + cube * ringBytes);
@@ -97,33 +95,50 @@ class MoeActivation {
           rows = 0;
         }
         CrossCoreWaitFlag(MOE_FILLED);
-        if (rows > 0) load(ring[count % MOE_RING * Tile::SUMS], t.m, row, rows);
-        CrossCoreSetFlag<2, PIPE_MTE2>(MOE_EMPTIED);
-        if (rows > 0)
-          finish(to[(t.row + row) * space.innerPitch + col], rows, least(WIDTH, inner - col),
+        for (int32_t at = 0; at < rows; at += STEP) {
+          const int32_t part = rows - at < STEP ? rows - at : STEP;
+          load(ring[count % MOE_RING * Tile::SUMS], t.m, row + at, part);
+          if (at + part == rows) CrossCoreSetFlag<2, PIPE_MTE2>(MOE_EMPTIED);
+          finish(to[(t.row + row + at) * space.innerPitch + col], part, least(WIDTH, inner - col),
                  space.innerPitch);
+        }
+        if (rows == 0) CrossCoreSetFlag<2, PIPE_MTE2>(MOE_EMPTIED);
       }
     }
   }
 
  private:
-  static constexpr int32_t WIDTH = Tile::WIDTH, MOST = (Tile::MOST + 1) / 2 * WIDTH;
+  // Rows that are worked on together: half of a tile's, as far as they have room.
+  static constexpr int32_t WIDTH = Tile::WIDTH, HALF = (Tile::MOST + 1) / 2;
+  static constexpr int32_t STEP = HALF < 4096 / WIDTH ? HALF : 4096 / WIDTH, MOST = STEP * WIDTH;
 
   __aicore__ inline void load(const GlobalTensor<T>& tile, int32_t m, int32_t row, int32_t rows) {
     LocalTensor<T> in = in_.template AllocTensor<T>();
     const uint32_t n = static_cast<uint32_t>(rows * WIDTH);
     DataCopy(in, tile[row * WIDTH], n);
-    DataCopy(in[MOST], tile[(m + row) * WIDTH], n);
+    if constexpr (Tile::GATE) DataCopy(in[MOST], tile[(m + row) * WIDTH], n);
     in_.EnQue(in);
   }
   __aicore__ inline void finish(const GlobalTensor<T>& to, int32_t rows, i64 cols, i64 pitch) {
     const int32_t n = rows * WIDTH;
     LocalTensor<T> in = in_.template DeQue<T>();
     LocalTensor<T> out = out_.template AllocTensor<T>();
-    const LocalTensor<float> act = act_.Get<float>(), temporary = temporary_.Get<float>();
+    const LocalTensor<float> temporary = temporary_.Get<float>();
+    LocalTensor<float> act;
     LocalTensor<uint8_t> more;
+    if constexpr (sizeof(T) == 2 || Tile::GATE) act = act_.Get<float>();
     if constexpr (ACT == MoeAct::gelu) more = more_.Get<uint8_t>();
-    if constexpr (sizeof(T) == 4) {
+    if constexpr (!Tile::GATE) {
+      if constexpr (sizeof(T) == 4) {
+        moeActivate<ACT>(out, in, temporary, more, n);
+      } else {
+        const LocalTensor<float> wide = gate_.Get<float>();
+        Cast(wide, in, RoundMode::CAST_NONE, n);
+        moeActivate<ACT>(act, wide, temporary, more, n);
+        Cast(out, act, RoundMode::CAST_RINT, n);
+      }
+      in_.FreeTensor(in);
+    } else if constexpr (sizeof(T) == 4) {
       moeActivate<ACT>(act, in, temporary, more, n, limits_);
       moeClampUp<ACT>(in[MOST], n, limits_);
       Mul(out, act, in[MOST], n);

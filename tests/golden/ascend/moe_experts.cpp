@@ -4,7 +4,7 @@
 #include "../lib/experts.h"
 
 namespace xc {
-__aicore__ inline void moe_experts_086ec557([[maybe_unused]] TPipe& pipe, [[maybe_unused]] Team team,
+__aicore__ inline void moe_experts_58418d2c([[maybe_unused]] TPipe& pipe, [[maybe_unused]] Team team,
                                   [[maybe_unused]] const __gm__ i64* s,
                                   [[maybe_unused]] GM_ADDR a0,
                                   [[maybe_unused]] GM_ADDR a1,
@@ -13,11 +13,13 @@ __aicore__ inline void moe_experts_086ec557([[maybe_unused]] TPipe& pipe, [[mayb
                                   [[maybe_unused]] GM_ADDR a4,
                                   [[maybe_unused]] GM_ADDR a5,
                                   [[maybe_unused]] GM_ADDR a6) {
-  moeExperts<MoeTile<float, 64, 128, true>, MoeTile<float, 16, 128, false>,
+  moeExperts<MoeTile<float, 64, 128, true, false>,
+             MoeTile<float, 16, 128, false, false>,
              float, MoeAct::silu>(
       pipe, team,
       MoeSizes{7, 2, 5, 40, 24, 40},
-      a0, a1, a2, a3, a4, a5, a6);
+      a0, a1, a2, a3, a4, a5, a6,
+      MoeLimits{});
 }
 }  // namespace xc
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xcompile.errors import UnsupportedError
 from xcompile.ir import Node
-from xcompile.ops.moe import unusual
+from xcompile.ops.moe import is_gated
 from xcompile.symbolic import Dim
 from xcompile.targets.ascend import Chip
 
@@ -61,20 +61,21 @@ def workspace_bytes(
 
 
 def build(b: AscendBuilder, n: Node) -> Phase:
-    if words := [w for w in unusual(n) if not w.startswith("activation")]:
-        raise UnsupportedError(
-            f"moe_experts with {', '.join(words)} (at {n.origin or 'the graph'}) is not supported "
-            "on Ascend, which has unit(gate, up) alone"
-        )
-    x, expert, _, _, down = n.inputs
+    x, expert, _, up, down, *biases = n.inputs
     experts, hidden, inner = (int(d) for d in down.shape)
     if int(expert.shape[1]) > TOPK:
         raise UnsupportedError(f"moe_experts of more than {TOPK} experts a token ({n.origin})")
-    up_cut, down_cut = choose(b.target.chip, inner, True), choose(b.target.chip, hidden, False)
+    gated = is_gated(up.shape, down.shape)
+    up_cut, down_cut = choose(b.target.chip, inner, gated), choose(b.target.chip, hidden, False)
+    kinds = [f"{up_cut.panel}_experts{'_gated' if gated else ''}", f"{down_cut.panel}_experts"]
+    packing = {3 + k: f"nz{kind}" for k, kind in enumerate(kinds)}
+    if biases:
+        packing |= {5 + k: f"row{kind}" for k, kind in enumerate(kinds)}
     size = x.dtype.itemsize
     return b.generic(
         n,
-        packing={3: f"nz{up_cut.panel}_experts_gated", 4: f"nz{down_cut.panel}_experts"},
+        packing=packing,
         workspace=workspace_bytes(expert.type.numel, experts, hidden, inner, size, up_cut.sums),
         cuts=(up_cut, down_cut),
+        gated=gated,
     )
