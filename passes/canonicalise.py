@@ -82,6 +82,8 @@ def _foldable(n: Node, consts: dict[Value, Any]) -> bool:
         return False
     if n.op is EXPAND or any(free_names(d) for d in n.out.shape) or n.op.name == "torch_call":
         return False
+    if any(free_names(a) for a in n.attrs.values()):
+        return False  # a slice of fixed size at an unknown place
     size, given = n.out.type.numel, max(int(v.type.numel) for v in n.inputs)
     return n.op.name in ("reshape", "permute", "slice", "cast") or size <= max(given, FOLD_LIMIT)
 

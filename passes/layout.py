@@ -11,6 +11,7 @@ from dataclasses import replace
 from xcompile.ir import Graph, Node, Value, make
 from xcompile.layout import Layout, accepts, fresh, view_layout
 from xcompile.ops.pointwise import COPY
+from xcompile.ops.view import RESHAPE
 from xcompile.targets import Target
 
 
@@ -138,8 +139,8 @@ class _Layouter:
 
     def _leads_to(self, v: Value, goal: Value) -> bool:
         while v is not goal:
-            step = [u for u in self.users.get(v, []) if v in [u.inputs[k] for k in
-                                                              u.op.alias.values()]]  # fmt: skip
+            step = [u for u in self.users.get(v, []) if u.op is RESHAPE or
+                    v in [u.inputs[k] for k in u.op.alias.values()]]  # fmt: skip
             if not step:
                 return False
             v = step[0].out

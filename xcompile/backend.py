@@ -14,7 +14,8 @@ import torch.fx
 
 from xcompile.compiler import Compiled, compile_graph, executor
 from xcompile.errors import UnsupportedError, XCompileError
-from xcompile.frontend.fx import Imported, from_dynamo
+from xcompile.frontend import modes
+from xcompile.frontend.fx import Imported, from_dynamo, part_of, size_argument
 from xcompile.frontend.regions import replace_experts
 from xcompile.runtime import npu
 
@@ -41,12 +42,14 @@ def xllm(
     options = dict(options or {})
     if unknown := sorted(options.keys() - OPTIONS):
         raise XCompileError(f"unknown options {unknown}; the xllm backend takes {sorted(OPTIONS)}")
-    if torch.is_grad_enabled() and any(_needs_grad(x) for x in example_inputs):
+    wanted = torch.is_grad_enabled() and not modes.off(gm)
+    if wanted and any(_needs_grad(x) for x in example_inputs):
         log.warning(
             "xllm compiles inference only; this graph needs gradients and runs eagerly. Call the "
             "model under torch.no_grad() or torch.inference_mode(), or requires_grad_(False)."
         )
         return gm.forward
+    modes.strip(gm)
     device = npu.device_of(example_inputs)
     vendor = npu.require() if device is not None else None
     _specialise_floats(gm)
@@ -132,6 +135,7 @@ class _Call:
         if self._stamp(args) != self.stamp:
             self._refresh(args)
         given = [args[i] for i in self.imported.inputs]
+        given = [size_argument(x, self.device) if isinstance(x, int) else x for x in given]
         strided = {k: t for k, t in enumerate(given) if k in self.state and not t.is_contiguous()}
         for k, t in strided.items():
             given[k] = t.contiguous()
@@ -142,10 +146,10 @@ class _Call:
 
     def _refresh(self, args: Sequence[Any]) -> None:
         """Pack the weights again; the library comes from the cache."""
-        for value, i in self.imported.weights.items():
+        for value, (i, part) in self.imported.weights.items():
             if self.imported.graph.consts[value].shape != args[i].shape:  # type: ignore[union-attr]
                 raise UnsupportedError(f"weight {value.name} changed its shape; recompile")
-            self.imported.graph.consts[value] = args[i].detach()
+            self.imported.graph.consts[value] = part_of(args[i], part)
         self.compiled, self.executor = self._build()
         self.stamp = self._stamp(args)
 

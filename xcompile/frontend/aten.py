@@ -57,6 +57,7 @@ from xcompile.frontend.aten_views import (
     unsqueeze,
     view,
 )
+from xcompile.frontend.einsum import einsum
 from xcompile.frontend.fx import Complex, Importer
 from xcompile.ir import Op, Value
 from xcompile.ops.leaf import FULL, IOTA
@@ -284,6 +285,7 @@ CONVERT: dict[str, Callable] = {
     "masked_fill.Tensor": masked_fill,
     "bitwise_not.default": bitwise_not,
     "view_as_complex.default": view_as_complex,
+    "einsum.default": einsum,
     "view_as_real.default": view_as_real,
     "polar.default": polar,
     "outer.default": outer,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from xcompile.frontend import writes
 from xcompile.frontend.fx import Complex, Importer
 from xcompile.ir import Value
 from xcompile.ops.cat import CAT
@@ -104,8 +105,11 @@ def _clamp(at: Any, size: Dim, default: Dim) -> Dim | None:
 
 
 def slice_tensor(
-    i: Importer, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Value | None:
+    i: Importer, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    if isinstance(x, Complex):
+        parts = [slice_tensor(i, part, dim, start, end, step) for part in (x.re, x.im)]
+        return None if None in parts else Complex(*parts)
     d = axis(x, dim)
     out = i.expected()
     a, b = _clamp(start, x.shape[d], 0), _clamp(end, x.shape[d], x.shape[d])
@@ -201,13 +205,15 @@ def slice_scatter(
     end: Any = None,
     step: int = 1,
 ) -> Value | None:
-    """slice_scatter(x, s, a, b) = cat(x[:a], s, x[b:])."""
+    """slice_scatter(x, s, a, b) = cat(x[:a], s, x[b:]), or a write if x is state."""
     d = axis(x, dim)
     n = x.shape[d]
     a, b = _clamp(start, n, 0), _clamp(end, n, n)
     if step != 1 or a is None or b is None:
         return None
     src = i.expand(i.cast(src, x.dtype), (*x.shape[:d], simplify(b - a), *x.shape[d + 1 :]))
+    if (written := writes.write(i, x, src, d, a, b)) is not None:
+        return written
     parts = [] if same(a, 0) else [cut(i, x, d, 0, a)]
     parts += [src] if same(b, n) else [src, cut(i, x, d, b, n)]
     return cat(i, parts, d)

@@ -17,7 +17,7 @@ import torch.fx
 from torch.utils._sympy.functions import CleanDiv, FloorDiv, Mod, PythonMod
 from torch.utils._sympy.numbers import int_oo
 
-from xcompile.errors import UnsupportedError
+from xcompile.errors import ShapeError, UnsupportedError
 from xcompile.frontend import inplace
 from xcompile.ir import DTYPE_NAMES, Graph, Op, Type, Value, make
 from xcompile.ops import aten_map
@@ -150,6 +150,12 @@ class Importer:
             self._consts[key] = self.graph.const(t, name)
         return self._consts[key]
 
+    def parameter(self, t: torch.Tensor, name: str) -> Value | Complex:
+        """A constant, or the two parts of a complex one."""
+        if not t.is_complex():
+            return self.const(t, name)
+        return Complex(*(self.const(part_of(t, p), f"{name}.{p}") for p in ("real", "imag")))
+
     # -- the FX node at hand --------------------------------------------------------------
     def expected(self) -> torch.Tensor | None:
         val = self.node.meta.get("val") if self.node is not None else None
@@ -257,6 +263,18 @@ class Importer:
         return result[0] if isinstance(val, torch.Tensor) else list(result)
 
 
+def size_argument(n: int, device: torch.device | None) -> torch.Tensor:
+    """A Python int as a compiled graph takes it: the number of rows, of no elements each."""
+    if n < 0:
+        raise ShapeError(f"an int argument of a compiled graph must not be negative, given {n}")
+    return torch.empty((n, 0), dtype=torch.uint8, device=device)
+
+
+def part_of(t: torch.Tensor, part: str) -> torch.Tensor:
+    """A tensor, or one part of a complex one; part: "", "real", "imag"."""
+    return getattr(t.detach(), part).contiguous() if part else t.detach()
+
+
 def _has_complex(args: Any) -> bool:
     if isinstance(args, list | tuple):
         return any(map(_has_complex, args))
@@ -270,13 +288,14 @@ class Imported:
     inputs   for each graph input: position in the flat user arguments
     outputs  for each flat user result: ("value", index among the outputs that are not state) or
              ("const", literal)
+    weights  constant -> position and part ("", "real", "imag") of its argument (Dynamo only)
     """
 
     graph: Graph
     inputs: list[int]
     outputs: list[tuple[str, Any]]
     islands: list[str] = field(default_factory=list)
-    weights: dict[Value, int] = field(default_factory=dict)  # constant -> position (Dynamo only)
+    weights: dict[Value, tuple[int, str]] = field(default_factory=dict)
 
 
 def _shape_env(g: torch.fx.Graph) -> Any:
@@ -374,7 +393,7 @@ def from_dynamo(
         fx, sig = aot_export_module(gm, fakes, trace_joint=False, pre_dispatch=True)
     imp = Importer(None, _shape_env(fx.graph) or _shape_env(gm.graph))
     positions: list[int] = []
-    weights: dict[Value, int] = {}
+    weights: dict[Value, tuple[int, str]] = {}
     inner = [n for n in fx.graph.nodes if n.op == "placeholder"]
     lifted = {**sig.inputs_to_parameters, **sig.inputs_to_buffers}  # held by the graph module
     owned = dict(gm.named_parameters()) | dict(gm.named_buffers())
@@ -387,8 +406,11 @@ def from_dynamo(
         val = n.meta.get("val", src.meta["example_value"])
         if isinstance(val, torch.Tensor):
             if is_const(src) and n.name not in sig.user_inputs_to_mutate.values():
-                imp.env[n] = imp.const(args[i], source_name(src))
-                weights[imp.env[n]] = i
+                made = imp.env[n] = imp.parameter(args[i], source_name(src))
+                if isinstance(made, Complex):
+                    weights |= {made.re: (i, "real"), made.im: (i, "imag")}
+                else:
+                    weights[made] = i, ""
             else:
                 imp.env[n] = imp.graph.input(imp.type_of(val), source_name(src))
                 positions.append(i)
@@ -398,6 +420,13 @@ def from_dynamo(
         if node.op == "get_attr":
             imp.env[node] = imp.const(getattr(fx, str(node.target)), str(node.target))
     imp.run(fx.graph)
+    bound = {d for v in imp.graph.inputs for d in v.shape}
+    for i, n in enumerate(inner):
+        size = imp.env[n]
+        if isinstance(size, sympy.Symbol) and size not in bound:
+            # A Python int that no shape tells: rows of nothing tell it (see size_argument).
+            imp.graph.input(Type(torch.uint8, (size, 0)), source_name(named[i]))
+            positions.append(i)
     output = next(n for n in fx.graph.nodes if n.op == "output")
     by_name = {n.name: n for n in inner}
     outs: list[tuple[str, Any]] = []

@@ -38,7 +38,7 @@ def _relative_error(got: Tensor, want: Tensor) -> float:
     return error if torch.isfinite(got).all() else float("inf")
 
 
-def _expect_equal(path: str, what: str, got: Tensor, want: Tensor, bar: float) -> None:
+def expect_equal(path: str, what: str, got: Tensor, want: Tensor, bar: float) -> None:
     if got.shape != want.shape or got.dtype != want.dtype:
         raise VerificationError(
             f"{path}: {what}: {got.dtype} {tuple(got.shape)} instead of "
@@ -81,7 +81,7 @@ def verify_experts(path: str, module: Any) -> None:
         for weight_dtype in {dtype, torch.float32}:
             inputs = (x, index.to(x.device), weight.to(x.device, weight_dtype))
             got, want = experts_forward(module, *inputs), original(module, *inputs)
-            _expect_equal(path, f"experts, {name}", got, want, bar_of(dtype))
+            expect_equal(path, f"experts, {name}", got, want, bar_of(dtype))
 
 
 def verify_loop(path: str, module: Any, known: Substitute) -> None:
@@ -95,7 +95,7 @@ def verify_loop(path: str, module: Any, known: Substitute) -> None:
     got, want = known.forward(module, *args), type(module).forward(module, *args)
     pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
     for a, b in pairs:
-        _expect_equal(path, "experts", a, b, bar_of(b.dtype))
+        expect_equal(path, "experts", a, b, bar_of(b.dtype))
 
 
 def _eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
@@ -133,10 +133,10 @@ def verify_attention(path: str, call: AttentionCall, dtype: torch.dtype) -> None
 
     want = dense(_eager_attention(call.module), additive)
     bar = bar_of(dtype)
-    _expect_equal(path, "attention with a mask", dense(attention_forward, seen), want, bar)
-    _expect_equal(path, "attention without a mask", dense(attention_forward, None), want, bar)
+    expect_equal(path, "attention with a mask", dense(attention_forward, seen), want, bar)
+    expect_equal(path, "attention without a mask", dense(attention_forward, None), want, bar)
     got = _paged_in_two_steps(call, query, key, value)
-    _expect_equal(path, "paged attention", got, want, bar)
+    expect_equal(path, "paged attention", got, want, bar)
 
 
 def verify_tokens_meet_in_attention(model: nn.Module) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from xcompile.errors import UnsupportedError, XCompileError
-from xcompile.frontend import hf_loops
+from xcompile.frontend import hf_loops, native
 from xcompile.frontend.hf_attention import (
     PagedInputs,
     attention_calls,
@@ -132,21 +132,27 @@ class Preparation:
     loops: tuple[str, ...] = ()
 
 
-def preparation(model: nn.Module) -> Preparation | None:
-    """The record of :func:`prepare` for ``model``; None if it is not prepared."""
+def preparation(model: nn.Module) -> Any:
+    """The record of :func:`prepare` for ``model``; None if it is not prepared.
+
+    A :class:`Preparation`, or a :class:`~xcompile.frontend.native.NativePreparation`.
+    """
     return getattr(model, _RECORD, None)
 
 
 def prepare(
     model: Any, *, experts: bool = True, attention: bool = True, verify: bool = True
 ) -> Any:
-    """Switches a transformers model to implementations that can be captured; see :func:`restore`.
+    """Switches a model to implementations that can be captured; see :func:`restore`.
+
+    Of a transformers model, experts and attention. Of other models, the modules that
+    :mod:`xcompile.frontend.native` finds by what they do.
 
     The weights are neither copied nor changed.  Experts that ``xllm::moe_experts`` cannot express
     keep their implementation; :func:`preparation` names them and why.
 
     Args:
-        model: a ``PreTrainedModel``.
+        model: a ``PreTrainedModel``, or another module with its weights loaded.
         experts: switch the experts.
         attention: switch the attention.
         verify: run one experts module per class and shape, and one attention layer per class and
@@ -156,20 +162,24 @@ def prepare(
         ``model`` itself.
 
     Raises:
-        XCompileError: without transformers, on something else than a transformers model, or on a
-            model that is already prepared.
+        XCompileError: without transformers on one of its models, on another model that has nothing
+            to switch, or on a model that is already prepared.
         UnsupportedError: if the model does not dispatch its attention through the registry, or
             passes it an argument that is not handled.
         VerificationError: if a replaced part computes something else.  In every case of an error
             the model is left as it was.
     """
+    if preparation(model) is not None:
+        raise XCompileError(f"{type(model).__name__} is already prepared; restore() it first")
+    foreign = not any(c.__module__.startswith("transformers.") for c in type(model).__mro__)
+    if isinstance(model, nn.Module) and foreign:
+        setattr(model, _RECORD, native.prepare(model, experts=experts, verify=verify))
+        return model
     _require_transformers()
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
         raise XCompileError(f"prepare() takes a transformers model, not {type(model).__name__}")
-    if preparation(model) is not None:
-        raise XCompileError(f"{type(model).__name__} is already prepared; restore() it first")
     found = {path: m for path, m in model.named_modules() if is_experts(m)} if experts else {}
     reasons = {path: why_not_expressible(module) for path, module in found.items()}
     replaced = tuple(path for path, reason in reasons.items() if reason is None)
@@ -206,6 +216,9 @@ def restore(model: Any) -> Any:
     if record is None:
         return model
     delattr(model, _RECORD)
+    if isinstance(record, native.NativePreparation):
+        native.restore(model, record)
+        return model
     hf_loops.undo(model, record.loops)
     for path in record.unreplaced:
         vars(model.get_submodule(path)).pop(FALLBACK, None)
