@@ -17,6 +17,7 @@ import torch
 
 from xcompile.errors import ShapeError
 from xcompile.ir import Graph, Node, Value, evaluate_node, make
+from xcompile.ops.moe import ROUTED
 from xcompile.ops.route import DEFAULTS, MOE_ROUTE, probes
 from xcompile.ops.view import RESHAPE
 from xcompile.passes.grouping import is_leaf
@@ -39,7 +40,7 @@ def run(graph: Graph, target: Target) -> Graph:
     new: dict[Node, list[Node]] = {}
     mapping: dict[Value, Value] = {}
     for n in graph.nodes:
-        if n.op.name != "moe_experts" or n.inputs[1] in mapping:
+        if n.op.name not in ROUTED or n.inputs[1] in mapping:
             continue
         for s in slices(n, graph, made, users, at):
             if (key := s.key()) not in known:

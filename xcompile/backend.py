@@ -21,7 +21,7 @@ from xcompile.runtime import npu
 
 log = logging.getLogger("xcompile")
 
-OPTIONS = {"target", "strict", "threads"}
+OPTIONS = {"target", "strict", "quantize", "threads"}
 
 
 def xllm(
@@ -33,9 +33,9 @@ def xllm(
 ) -> Callable[..., Any]:
     """Compile one Dynamo graph.
 
-    options: target ("cpu", "cpu/LEVEL", an ascend chip), strict (refuse eager islands), threads
-    (team size). NPU tensors run on their device, through torch_npu and CANN; the target is then
-    that of the device unless it is given.
+    options: target ("cpu", "cpu/LEVEL", an ascend chip), strict (refuse eager islands), quantize
+    (None or "experts-w8a8"), threads (team size). NPU tensors run on their device, through
+    torch_npu and CANN; the target is then that of the device unless it is given.
 
     Inference only: a graph whose inputs need gradients runs eagerly, with a warning.
     """
@@ -117,12 +117,15 @@ class _Call:
         self.compiled, self.executor = self._build()
 
     def _build(self) -> tuple[Compiled, Callable[..., list[torch.Tensor]]]:
-        strict = bool(self.options.get("strict", False))
+        wanted: dict[str, Any] = {
+            "strict": bool(self.options.get("strict", False)),
+            "quantize": self.options.get("quantize"),
+        }
         if self.device is not None:
             target = npu.make_target(self.options.get("target"), self.vendor, self.device)
-            compiled = compile_graph(self.imported, target, strict=strict)
+            compiled = compile_graph(self.imported, target, **wanted)
             return compiled, npu.executor(compiled, self.vendor, self.device)
-        compiled = compile_graph(self.imported, self.options.get("target", "cpu"), strict=strict)
+        compiled = compile_graph(self.imported, self.options.get("target", "cpu"), **wanted)
         return compiled, executor(compiled, self.options.get("threads"))
 
     def _stamp(self, args: Sequence[Any]) -> list[tuple[int, int]]:

@@ -8,6 +8,10 @@ fp16, a reference: the same graph in float32. The bar:
   in the last place. Two correct programs that round differently both pass; a bug does not.
 - integers and booleans: equal.
 
+A quantised model is held to the graph behind the pass that quantised it, run op by op: its results
+stand for eager's above. In float32 they may be 1e-3 away, since a value may be rounded to the next
+of 127 levels. How far quantisation itself moved the model's results is told beside that (`drift`).
+
 Rounding errors inside one row of a deep model are not independent: measured on SmolLM2, two correct
 programs differ by factors of 0.24 to 3.9 from row to row, and only over many rows by about 1. So
 the factor is 1.25 (1 + 2 / sqrt(rows)), and a serving step is recorded with 64 requests.
@@ -44,7 +48,7 @@ from xcompile.runtime.program import Program
 
 LOW = (torch.bfloat16, torch.float16)
 EXAMPLES = "examples.safetensors"
-FP32_BAR = 1e-5
+FP32_BAR, QUANTISED_BAR = 1e-5, 1e-3
 FACTOR = 1.25
 OUTLIER = 8.0  # times eager's median error: a row this far off took another route
 REQUESTS = 64  # of a serving step's example
@@ -57,6 +61,7 @@ class Examples:
     outputs    eager's results: the graph's outputs, then the rows of the state inputs that it wrote
     written    for each state input, the indices of these rows
     reference  the same in float32, or empty for a model without low-precision floats
+    drift      of a quantised model: relative L2 distance of its results to those before
     decisions  choices among experts (rows of topk); `ties` of them within rounding of another
     """
 
@@ -66,6 +71,7 @@ class Examples:
     reference: list[torch.Tensor] = field(default_factory=list)
     decisions: int = 0
     ties: int = 0
+    drift: float | None = None
 
 
 # -- recording --------------------------------------------------------------------------------
@@ -73,24 +79,29 @@ def recorder(
     program: torch.export.ExportedProgram,
     imported: Imported,
     inputs: Callable[[], Sequence[Any]] | None = None,
+    quantised: Graph | None = None,
 ) -> Callable[[], Examples] | None:
     """A function that runs eager and the reference, or None when there are no example inputs.
 
-    inputs  makes the flattened arguments; default: those that the program was traced with
+    inputs     makes the flattened arguments; default: those that the program was traced with
+    quantised  the graph behind the pass that quantised it, if one did
 
     It holds the exported program, whose weights the graph's constants are: no copy is made.
     """
     if program.example_inputs is None:
         return None
     flat = inputs or (lambda: pytree.tree_leaves(program.example_inputs))
-    return lambda: record(program, imported, flat())
+    return lambda: record(program, imported, flat(), quantised)
 
 
 def record(
-    program: torch.export.ExportedProgram, imported: Imported, flat: Sequence[Any]
+    program: torch.export.ExportedProgram,
+    imported: Imported,
+    flat: Sequence[Any],
+    quantised: Graph | None = None,
 ) -> Examples:
     """Run the program in torch, and the graph in float32 where that is a finer dtype."""
-    graph = imported.graph
+    graph = quantised or imported.graph
     given = [flat[i].detach().clone().contiguous() for i in imported.inputs]
     copies = [x.clone() if isinstance(x, torch.Tensor) else x for x in flat]
     args, kwargs = pytree.tree_unflatten(copies, pytree.tree_structure(program.example_inputs))
@@ -108,15 +119,27 @@ def record(
         new = copies[imported.inputs[i]].detach()
         e.written.append(_changed(given[i], new))
         e.outputs.append(_rows(new, e.written[-1]))
-    if _is_low(graph):
+    if _is_low(graph) or quantised:
         run = _Reference(graph, given)
-        e.reference = [run.high[graph.outputs[o]].clone().contiguous() for o in plain]
         owner = {i: graph.outputs[o] for o, i in graph.state.items()}
-        e.reference += [
-            _rows(run.high[owner[i]], w) for i, w in zip(states, e.written, strict=True)
-        ]
+
+        def results_of(known: dict[Value, torch.Tensor]) -> list[torch.Tensor]:
+            out = [known[graph.outputs[o]].clone().contiguous() for o in plain]
+            return out + [_rows(known[owner[i]], w) for i, w in zip(states, e.written, strict=True)]
+
+        if quantised:
+            before, e.outputs = e.outputs, results_of(run.low)
+            e.drift = max(
+                (_relative(a, b) for a, b in zip(e.outputs, before, strict=True)), default=0.0
+            )
+        if _is_low(graph):
+            e.reference = results_of(run.high)
         e.decisions, e.ties = run.decisions, run.ties
     return e
+
+
+def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return _distance(a, b) / (float(b.double().norm()) or 1.0)
 
 
 def _changed(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
@@ -246,7 +269,9 @@ def store(path: Path, e: Examples) -> dict[str, Any]:
     types = {n: Type(t.dtype, tuple(t.shape)) for n, t in tensors.items()}
     tensorfile.write(path, types, tensors.values())
     counts = {g: len(getattr(e, g)) for g in GROUPS}
-    return counts | {"zeros": zeros, "decisions": e.decisions, "ties": e.ties}
+    return counts | {
+        "zeros": zeros, "decisions": e.decisions, "ties": e.ties, "drift": e.drift,
+    }  # fmt: skip
 
 
 def read_facts(r: Reader) -> dict[str, Any]:
@@ -258,7 +283,11 @@ def read_facts(r: Reader) -> dict[str, Any]:
     facts["zeros"] = {k: [x.whole(0, 1 << 32) for x in zeros.get(k).each()] for k in zeros.data}
     if any(prod(shape) >= 1 << 36 for shape in facts["zeros"].values()):
         zeros.fail("smaller inputs")
-    return facts | {k: r.get(k).whole(0, 1 << 48) for k in ("decisions", "ties")}
+    facts |= {k: r.get(k).whole(0, 1 << 48) for k in ("decisions", "ties")}
+    drift = r.get("drift")
+    if drift.data is not None and not (isinstance(drift.data, float) and drift.data >= 0):
+        drift.fail("a distance, or null")
+    return facts | {"drift": drift.data}
 
 
 def restore(path: Path, facts: dict[str, Any], program: Program) -> Examples:
@@ -277,7 +306,8 @@ def restore(path: Path, facts: dict[str, Any], program: Program) -> Examples:
         )
     except KeyError as e:
         raise ArtifactError(f"{path.name}: {e.args[0]!r} is missing") from None
-    return Examples(inputs, outputs, written, reference, facts["decisions"], facts["ties"])
+    told = (facts[k] for k in ("decisions", "ties", "drift"))
+    return Examples(inputs, outputs, written, reference, *told)
 
 
 # -- checking ---------------------------------------------------------------------------------
@@ -322,7 +352,7 @@ def check(exe: Executable, e: Examples) -> list[Row]:
             samples = prod(got.shape[:-1]) if k < plain else max(len(got), 1)
             result.append(_bar(name, got, want, fine, samples, e.ties))
         else:
-            result.append(_direct(name, got, want))
+            result.append(_direct(name, got, want, e.drift is not None))
         if k >= plain and strays[k - plain]:
             count = float(strays[k - plain])
             result[-1] = Row(name, "rows that eager does not write", count, 0.0)
@@ -347,12 +377,12 @@ def _without(t: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return t[keep]
 
 
-def _direct(name: str, got: torch.Tensor, want: torch.Tensor) -> Row:
+def _direct(name: str, got: torch.Tensor, want: torch.Tensor, quantised: bool) -> Row:
     if not want.is_floating_point():
         return Row(name, "different elements", float((got != want).sum()), 0.0)
-    norm = float(want.double().norm())
-    error = _distance(got, want) / (norm or 1.0)
-    return Row(name, "relative distance to eager", error, FP32_BAR)
+    if quantised:
+        return Row(name, "relative distance, quantised", _relative(got, want), QUANTISED_BAR)
+    return Row(name, "relative distance to eager", _relative(got, want), FP32_BAR)
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:

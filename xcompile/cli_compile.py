@@ -20,7 +20,7 @@ from xcompile.api import compile, is_language_model
 from xcompile.compiler import make_target
 from xcompile.errors import XCompileError
 from xcompile.executable import Executable
-from xcompile.passes import PIPELINE, run_pass
+from xcompile.passes import PIPELINE, pipeline, run_pass
 from xcompile.report import number, summarise
 from xcompile.text import parse, to_text
 
@@ -37,6 +37,7 @@ def run_compile(
     dtype: str | None,
     dynamic: list[str],
     strict: bool,
+    quantize: str | None,
     emit: list[str],
     vendor_ops: Path | None,
     threads: int | None,
@@ -47,6 +48,7 @@ def run_compile(
     # what can be refused at once is refused before the long part
     chosen = make_target(target)
     chosen.prepare()
+    pipeline(quantize)
     if vendor_ops is not None and (chosen.name != "ascend" or vendor_ops.suffix != ".py"):
         raise XCompileError(
             f"--vendor-ops {vendor_ops} --target {target}: expected a .py file and an ascend target"
@@ -57,7 +59,9 @@ def run_compile(
     model = get_model(module, file)
     if dtype is not None and isinstance(model, torch.nn.Module):
         cast(model, DTYPES[dtype])
-    options: dict[str, Any] = {"target": target, "strict": strict, "threads": threads}
+    options: dict[str, Any] = {
+        "target": target, "strict": strict, "quantize": quantize, "threads": threads,
+    }  # fmt: skip
     if is_language_model(model) and not hasattr(module, "inputs"):
         limits: dict[str, Any] = step_limits(ranges)
         exe = compile(model, **options, **limits)

@@ -130,6 +130,11 @@ def check_examples(exe: Executable) -> bool:
             f"{recorded.decisions} choices of experts, {recorded.ties} of them near a tie in "
             "the model's dtype; the reference takes the choices of the model's dtype"
         )
+    if recorded.drift is not None:
+        out.print(
+            f"compared with the quantised model run op by op; quantisation moved its results by "
+            f"{recorded.drift:.2%} from the model's own"
+        )
     bad, marked = [r for r in rows if not r.ok], [r for r in rows if r.ok and r.note]
     if bad:
         out.print(f"[red]failed[/]: {len(bad)} of {len(rows)} results are worse than the limit")

@@ -18,7 +18,7 @@ from xcompile.errors import ArtifactError, UnsupportedError, XCompileError
 from xcompile.frontend.fx import Imported, islands
 from xcompile.ir import Graph
 from xcompile.manifest import Reader
-from xcompile.passes import PassRecord, run_pipeline
+from xcompile.passes import QUANTISE, PassRecord, pipeline, run_pipeline
 from xcompile.plan import Plan
 from xcompile.progress import step
 from xcompile.runtime.executor import Library
@@ -40,6 +40,7 @@ class Compiled:
     sources: dict[str, str]
     library: bytes
     passes: list[PassRecord]
+    quantised: Graph | None = None  # as it was behind the pass that quantised it
     seconds: dict[str, float] = field(default_factory=dict)
 
     def pack(self, i: int, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -77,14 +78,17 @@ def compile_graph(
     target: str | Target = "cpu",
     *,
     strict: bool = False,
+    quantize: str | None = None,
     examples: Sequence[torch.Tensor] | None = None,
 ) -> Compiled:
     """Passes, codegen and build of an imported graph.
 
     strict    refuse eager islands (UnsupportedError names them)
+    quantize  a key of passes.QUANTISE
     examples  example inputs, for XC_VERIFY=2
     """
     target = make_target(target)
+    names = pipeline(quantize)
     target.prepare()  # fail before the long part
     seconds: dict[str, float] = {}
     start = time.perf_counter()
@@ -97,12 +101,22 @@ def compile_graph(
 
     folder = os.environ.get("XC_DUMP")
     dumper = Dumper(Path(folder)) if folder else None
+    quantised: Graph | None = None
+
+    def observe(name: str, graph: Graph, seconds: float) -> None:
+        nonlocal quantised
+        if name in QUANTISE.values():
+            quantised = graph
+        if dumper:
+            dumper.add(name, graph, seconds)
+
     deep = os.environ.get("XC_VERIFY") == "2"
     with step("passes"):
         graph, records = run_pipeline(
             imported.graph,
             target,
-            observe=dumper.add if dumper else lambda name, graph, seconds: None,
+            names=names,
+            observe=observe,
             check=examples if deep else None,
         )
     if dumper:
@@ -119,7 +133,7 @@ def compile_graph(
     lap("codegen")
     library = target.build(sources)
     lap("build")
-    return Compiled(imported, graph, plan, target, sources, library, records, seconds)
+    return Compiled(imported, graph, plan, target, sources, library, records, quantised, seconds)
 
 
 def load_library(data: bytes) -> Library:

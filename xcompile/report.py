@@ -14,7 +14,7 @@ from xcompile.errors import ArtifactError
 from xcompile.executable import Executable
 from xcompile.ir import Value
 from xcompile.manifest import Reader, packed_type
-from xcompile.ops.moe import expanded_bytes
+from xcompile.ops.moe import ROUTED, expanded_bytes
 from xcompile.plan import per_layer
 from xcompile.runtime.program import Program
 from xcompile.symbolic import dim_str, evaluate, free_names, parse_dim, simplify
@@ -101,7 +101,7 @@ def summarise(c: Compiled) -> Summary:
         at[id(x)] = len(steps)
         op = n.op.name if n.body is None else "+".join(m.op.name for m in n.body.nodes)
         flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
-        saved = dim_str(simplify(expanded_bytes(n))) if op == "moe_experts" else "0"
+        saved = dim_str(simplify(expanded_bytes(n))) if op in ROUTED else "0"
         steps.append(Step(x.kernel, op, n.origin, flops, nbytes, result, after, saved=saved))
     types = [packed_type(p, c.target) for p in c.plan.consts]
     weights = sum(evaluate(t.nbytes, {}) for t in types)
@@ -237,6 +237,8 @@ def lines_of(s: Summary, program: Program) -> list[str]:
     if saved := s.saved(env):
         each = " + ".join(f"{saved.count(x)} x {number(x, 'B')}" for x in sorted({*saved}))
         out.append(f"experts    no copy of the tokens per expert: {each} saved a step")
+    if count := sum(x.op == "moe_experts_int8" for x in s.steps):
+        out.append(f"quantised  {count} x routed experts: weights and their inputs in int8")
     if s.seconds:
         stages = ", ".join(f"{k} {v:.2f} s" for k, v in s.seconds.items())
         out.append(f"compiled   {stages}")

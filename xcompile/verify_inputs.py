@@ -286,6 +286,7 @@ SPECIAL: dict[str, Callable[[Feed, int], torch.Tensor | None]] = {
     "scatter": _scatter,
     "index_copy": _index_copy,
     "moe_experts": _experts,
+    "moe_experts_int8": _experts,
     "attention": _attention,
     "paged_attention": _paged,
 }

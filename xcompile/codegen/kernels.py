@@ -22,7 +22,8 @@ from xcompile.errors import UnsupportedError
 from xcompile.ir import DTYPE_NAMES, Graph, Node, Value
 from xcompile.layout import Layout, row_stride
 from xcompile.ops.matmul import LINEAR
-from xcompile.ops.moe import is_gated
+from xcompile.ops.moe import MOE_EXPERTS, is_gated
+from xcompile.ops.moe_int8 import MOE_EXPERTS_INT8
 from xcompile.passes.fuse_epilogue import GATE
 from xcompile.plan import Packed, Source
 from xcompile.symbolic import Dim, c_expr, dim_str, product
@@ -192,8 +193,10 @@ class KernelBuilder:
     # -- everything else: templates/<target>/<op>.j2, found by name -------------------------
     def _generic(self, n: Node) -> Kernel:
         packing = {k: kind for (op, k), kind in PACKING.items() if op == n.op.name}
-        if n.op.name == "moe_experts" and not is_gated(n.inputs[3].shape, n.inputs[4].shape):
+        if n.op is MOE_EXPERTS and not is_gated(n.inputs[3].shape, n.inputs[4].shape):
             packing[3] = "experts"  # up alone
+        if n.op is MOE_EXPERTS_INT8 and not is_gated(n.inputs[3].shape, n.inputs[5].shape):
+            packing |= {3: "experts", 4: "scales"}
         found = operands(n, self.graph, packing, lambda v, k: self._operand(v, k, n.out.type.rank))
         args = found.args
         workspace = "nullptr"
@@ -227,6 +230,7 @@ DTYPES = dict.fromkeys(
         "attention",
         "paged_attention",
         "moe_experts",
+        "moe_experts_int8",
         "moe_route",
         "rope",
     ),
@@ -259,6 +263,10 @@ def _check_dtypes(n: Node) -> None:
 PACKING = {
     ("moe_experts", 3): "experts_gated",
     ("moe_experts", 4): "experts",
+    ("moe_experts_int8", 3): "experts_gated",
+    ("moe_experts_int8", 4): "scales_gated",
+    ("moe_experts_int8", 5): "experts",
+    ("moe_experts_int8", 6): "scales",
     ("head_linear", 1): "experts",
 }
 

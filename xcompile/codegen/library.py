@@ -2,7 +2,7 @@
 
 A header declares function templates over the element type, one source file defines each. What a
 kernel calls it calls as `name<type>(`; what a file of the library calls in another one is needed
-for the same type.
+for the same type, or for the one that it names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 HEAD = r"template <class T>\n[^;{}()]*?\b"
 DECLARED = re.compile(HEAD + r"(\w+)\([^;{}]*\);")
-CALL = re.compile(r"(?<![.:\w])(\w+)(?:<\w+>)?\(")  # not x.name( or std::name(
+CALL = re.compile(r"(?<![.:\w])(\w+)(?:<(\w+)>)?\(")  # not x.name( or std::name(
 TYPED_CALL = re.compile(r"(?<![.:\w])(\w+)<(\w+)>\(")
 
 
@@ -30,7 +30,7 @@ def sources(folder: Path, kernels: Iterable[str]) -> dict[str, str]:
         if re.search(HEAD + rf"{function}\(", units[unit])
     }
     calls = {
-        unit: [f for f in dict.fromkeys(CALL.findall(text)) if home.get(f, unit) != unit]
+        unit: [c for c in dict.fromkeys(CALL.findall(text)) if home.get(c[0], unit) != unit]
         for unit, text in units.items()
     }
     todo = [call for text in kernels for call in TYPED_CALL.findall(text) if call[0] in home]
@@ -39,7 +39,7 @@ def sources(folder: Path, kernels: Iterable[str]) -> dict[str, str]:
         function, ctype = call = todo.pop()
         if call not in needed:
             needed.add(call)
-            todo += [(f, ctype) for f in calls[home[function]]]
+            todo += [(f, ctype if t in ("", "T") else t) for f, t in calls[home[function]]]
     wanted: dict[str, list[str]] = {u: [] for u in units if u not in home.values()}
     for function, ctype in sorted(needed):
         name = f"{function}<{ctype}>"

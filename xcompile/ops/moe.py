@@ -27,6 +27,10 @@ CLAMPED = ("silu_clamped", "clamped_silu", "swiglu_oai")
 ACTS = (*ACTIVATIONS, *CLAMPED)
 
 
+ROUTED = ("moe_experts", "moe_experts_int8")
+"""Ops whose first operands are x, expert, weight."""
+
+
 def gate(
     act: str, g: torch.Tensor, u: torch.Tensor, limit: float = math.inf, alpha: float = 1.0
 ) -> torch.Tensor:

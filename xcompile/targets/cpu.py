@@ -31,13 +31,15 @@ PANEL = 32  # columns of a packed weight panel
 
 _V4 = ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi2"]
 
+_DOTS = ["-mavx512bf16", "-mavx512vnni"]  # every CPU with the first has the second
+
 # level -> (compiler flags, /proc/cpuinfo features it needs), best first
 LEVELS: dict[str, tuple[list[str], list[str]]] = {
     "amx": (
-        ["-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
-        [*_V4, "avx512_bf16", "amx_tile", "amx_bf16"],
+        ["-march=x86-64-v4", *_DOTS, "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
+        [*_V4, "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8"],
     ),
-    "avx512bf16": (["-march=x86-64-v4", "-mavx512bf16"], [*_V4, "avx512_bf16"]),
+    "avx512bf16": (["-march=x86-64-v4", *_DOTS], [*_V4, "avx512_bf16", "avx512_vnni"]),
     "avx512": (["-march=x86-64-v4"], _V4),
     "avx2": (["-march=x86-64-v3"], ["avx2", "fma", "f16c", "bmi2"]),
     "portable": ([], []),
@@ -196,34 +198,42 @@ def raw(w: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
 
 
 def panels(*weights: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """w[..., N, K] -> fp32 [..., N/32, K, 32] or bf16 [..., N/32, Kp/2, 32, 2], zero padded.
+    """w[..., N, K] -> fp32 [..., N/32, K, 32], bf16 [..., N/32, Kp/2, 32, 2] or int8
+    [..., N/32, Kp/4, 32, 4], zero padded to 64 bytes of K.
 
     Of two weights, gate and up, a panel holds 16 rows each. `out` is written, if it is given;
     weights that need no padding then go there without a copy in between.
     """
     width = PANEL // len(weights)
     *lead, n, k = weights[0].shape
-    wide = weights[0].dtype.itemsize == 4
-    pad = (0, 0 if wide else -k % 32, 0, -n % width)
+    unit = 4 // weights[0].dtype.itemsize  # elements that move as one word
+    wide = unit == 1
+    pad = (0, 0 if wide else -k % (16 * unit), 0, -n % width)
     shape = [*lead, -(-n // width), k + pad[1], PANEL]
     if not wide:
-        shape[-2:] = [shape[-2] // 2, PANEL, 2]
+        shape[-2:] = [shape[-2] // unit, PANEL, unit]
     if out is None:
         out = weights[0].new_empty(shape)
-    units = out if wide else out.view(torch.int32)[..., 0]  # a bf16 pair moves as one word
+    units = out if wide else out.view(torch.int32)[..., 0]
     for part, w in zip(units.split(width, -1), weights, strict=True):
         if any(pad):
             w = F.pad(w, pad)
         if not wide:
-            w = (w if _holds_pairs(w) else w.contiguous()).view(torch.int32)
+            w = (w if _holds_words(w) else w.contiguous()).view(torch.int32)
         part.copy_(w.unflatten(-2, (-1, width)).transpose(-1, -2))
     return out
 
 
-def _holds_pairs(w: torch.Tensor) -> bool:
-    """Whether a tensor of 16-bit values can be viewed as one of 32-bit words."""
+def _holds_words(w: torch.Tensor) -> bool:
+    """Whether a tensor of smaller values can be viewed as one of 32-bit words."""
     *outer, last = w.stride()
-    return last == 1 and not any(s % 2 for s in (w.storage_offset(), *outer))
+    unit = 4 // w.dtype.itemsize
+    return last == 1 and not any(s % unit for s in (w.storage_offset(), *outer))
+
+
+def scales(w: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """One number for each channel, [E, N], in the order of the channels' panels."""
+    return panels(w[..., None], out=out)
 
 
 PACK: dict[str, Callable[..., torch.Tensor]] = {
@@ -232,4 +242,6 @@ PACK: dict[str, Callable[..., torch.Tensor]] = {
     "panels_gated": panels,
     "experts": panels,
     "experts_gated": lambda w, out=None: panels(*w.chunk(2, dim=-2), out=out),
+    "scales": scales,
+    "scales_gated": lambda w, out=None: panels(*w[..., None].chunk(2, dim=-2), out=out),
 }

@@ -9,8 +9,6 @@ namespace xc {
 
 namespace {
 
-constexpr i64 kPrefetch = 4096;       // bytes ahead in the weight stream
-constexpr i64 kBlockSteps = 256;      // steps of a panel kept in L1 while rows pass by (32 KB)
 constexpr i64 kChainSteps = 64;       // fp32: longest chain of rounding errors
 constexpr i64 kRowBytes = 768 << 10;  // packed rows kept in L2
 constexpr i64 kAmxMinRows = 7;
@@ -98,103 +96,10 @@ void vector_product(const void* packed, i64 m, const T* panel, i64 K, int cols, 
   }
 }
 
-// ---- AMX micro-kernel ---------------------------------------------------------------------------
-
 #if XC_AMX
-// Prefetches weights while tiles multiply, a few cache lines between any two tile products: in
-// larger bursts they would fill the miss buffers and stall the tile loads. A single group of rows
-// wants the weights just ahead of it in L1; several keep the next panel coming into L2.
-template <bool Near>
-struct Stream {
-  const char* next;
-  int lines;
-
-  void advance() {
-    if (Near) {
-#pragma GCC unroll 1  // unrolled it was slower
-      for (int i = 0; i < lines; ++i) __builtin_prefetch(next + i * 64);
-    } else {
-      for (int i = 0; i < lines; ++i) __builtin_prefetch(next + i * 64, 0, 2);
-    }
-    next += lines * 64;
-  }
-};
-
-// Tiles 0..3 accumulate 32 rows x 32 columns, 4..5 hold rows, 6..7 columns.
-template <int Rows, bool Near>
-void tile_product(const char* a, i64 a_stride, const char* w, i64 steps, float* acc, bool load,
-                  Stream<Near>& stream) {
-  constexpr int ld = kPanel * 4;
-  float* lower = acc + kTileRows * kPanel;
-  if (load) {
-    tile_load<0>(acc, ld);
-    tile_load<1>(acc + 16, ld);
-    if (Rows == 2) {
-      tile_load<2>(lower, ld);
-      tile_load<3>(lower + 16, ld);
-    }
-  } else {
-    tile_zero<0>();
-    tile_zero<1>();
-    if (Rows == 2) {
-      tile_zero<2>();
-      tile_zero<3>();
-    }
-  }
-  for (i64 s = 0; s < steps; ++s) {
-    tile_load<6>(w, 128);
-    tile_load<4>(a, 64);
-    stream.advance();
-    tile_dot<0, 4, 6>();
-    stream.advance();
-    tile_load<7>(w + 64, 128);
-    stream.advance();
-    tile_dot<1, 4, 7>();
-    stream.advance();
-    if (Rows == 2) {
-      tile_load<5>(a + a_stride, 64);
-      tile_dot<2, 5, 6>();
-      tile_dot<3, 5, 7>();
-    }
-    a += 1024;
-    w += 2048;
-  }
-  tile_store<0>(acc, ld);
-  tile_store<1>(acc + 16, ld);
-  if (Rows == 2) {
-    tile_store<2>(lower, ld);
-    tile_store<3>(lower + 16, ld);
-  }
-}
-
-// Near: all rows are one group, which reads the panel once, from memory. Otherwise the groups meet
-// a block of the panel in L1 and share the prefetch of the panel behind it.
-template <bool Near>
-void amx_groups(const void* packed, i64 m, const bf16* panel, i64 K, float* acc, bool accumulate) {
-  const i64 steps = ceil_div(K, kTileK), groups = ceil_div(m, 2 * kTileRows);
-  const char* weights = reinterpret_cast<const char*>(panel);
-  const i64 block = Near ? std::max<i64>(steps, 1) : kBlockSteps / (kTileK / 2);
-  Stream<Near> stream{weights + (Near ? kPrefetch : steps * 2048), int(ceil_div(8, groups))};
-  for (i64 s0 = 0; s0 == 0 || s0 < steps; s0 += block) {
-    const i64 count = std::min(block, steps - s0);
-    const bool load = accumulate || s0 > 0;
-    for (i64 g = 0; g < m; g += 2 * kTileRows) {
-      const char* a = static_cast<const char*>(packed) + g * steps * kTileK * 2 + s0 * 1024;
-      const char* w = weights + s0 * 2048;
-      if (m - g > kTileRows)
-        tile_product<2>(a, steps * 1024, w, count, acc + g * kPanel, load, stream);
-      else
-        tile_product<1>(a, steps * 1024, w, count, acc + g * kPanel, load, stream);
-    }
-  }
-}
-
 [[maybe_unused]] void amx_product(const void* packed, i64 m, const bf16* panel, i64 K, float* acc,
                                   bool accumulate) {
-  if (m <= 2 * kTileRows)
-    amx_groups<true>(packed, m, panel, K, acc, accumulate);
-  else
-    amx_groups<false>(packed, m, panel, K, acc, accumulate);
+  tile_groups<DotBf16>(packed, m, panel, ceil_div(K, kTileK), acc, accumulate);
 }
 #endif
 

@@ -15,6 +15,9 @@ constexpr int kMaxRows = 12;
 constexpr int kMaxRows = 6;
 #endif
 
+constexpr i64 kPrefetch = 4096;   // bytes ahead in the weight stream
+constexpr i64 kBlockSteps = 256;  // steps of a panel kept in L1 while rows pass by (32 KB)
+
 // AMX: tiles of 16 rows by 32 bf16.
 constexpr int kTileRows = 16;
 constexpr int kTileK = 32;

@@ -40,4 +40,17 @@ struct Experts {
 template <class T>
 void experts(const Team& t, const Experts<T>& e);
 
+/// Experts whose weights are int8 with a scale for each channel; gate_up and down are not read.
+/// Rows of x, and of the activation once it is rounded to T, become int8 with a scale of their own,
+/// max|row| / 127. Sums are exact. Workspace, bytes more than for Experts: tokens * (hidden64 + 4)
+/// + rows * (inter64 + 4) + 256, with hidden64 and inter64 rounded up to 64.
+template <class T>
+struct ExpertsInt8 : Experts<T> {
+  const int8_t *gate_up8, *down8;           // panels as in dot_int8.hpp, in the order of Experts
+  const float *gate_up_scale, *down_scale;  // [experts, panels, 32]: of each column of the panels
+};
+
+template <class T>
+void experts_int8(const Team& t, const ExpertsInt8<T>& e);
+
 }  // namespace xc

@@ -1,0 +1,184 @@
+// Products of int8 rows with panels of int8 weights, summed exactly in int32.
+//
+// A weight W[N,K] is stored as ceil(N/32) panels [Kp/4][32][4], Kp = K rounded up to 64, zero
+// padded: as a panel of bf16 (gemm.hpp), with four int8 along K for a pair. 64 of K are one AMX
+// tile. Rows are int8 as well, of pitch Kp, zero behind K.
+#pragma once
+#include "amx.hpp"
+
+namespace xc::int8 {
+
+constexpr i64 kStep = 64;  // K of an AMX tile, and what K is padded to
+
+inline i64 padded(i64 K) { return round_up(K, kStep); }
+inline i64 panel_bytes(i64 K) { return padded(K) * kPanel; }
+
+#if defined(__AVX512VNNI__)
+// It multiplies unsigned by signed numbers: rows are packed with 128 added, and 128 times the sum
+// of the weights, which one more product a step gives, is taken off at the end.
+constexpr uint32_t kOffset = 0x80808080u;
+inline vi dot(vi c, uint32_t a, vi w) {
+  vi row = (vi)(a - vu{});
+  asm("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(row), "v"(w));
+  return c;
+}
+#else
+constexpr uint32_t kOffset = 0;
+inline vi dot(vi c, uint32_t a, vi w) {
+  c += ((w << 24) >> 24) * int32_t(int8_t(a));
+  c += ((w << 16) >> 24) * int32_t(int8_t(a >> 8));
+  c += ((w << 8) >> 24) * int32_t(int8_t(a >> 16));
+  return c + (w >> 24) * (int32_t(a) >> 24);
+}
+#endif
+
+/// Bytes that pack needs, whatever the kernel.
+inline i64 packed_bytes(i64 rows, i64 K) { return round_up(rows, 96) * padded(K); }
+
+/// m rows, given by pointers, as the left operand of product.
+inline void pack(Kernel kernel, void* packed, const int8_t* const* rows, i64 m, i64 K) {
+  const i64 steps = padded(K) / 4;
+  if (kernel == Kernel::amx) {
+    for (i64 i = 0; i < m; ++i) {
+      char* to = static_cast<char*>(packed) + i / kTileRows * kTileRows * padded(K) +
+                 i % kTileRows * kStep;
+      for (i64 s = 0; s < padded(K) / kStep; ++s)
+        std::memcpy(to + s * kTileRows * kStep, rows[i] + s * kStep, kStep);
+    }
+    return;
+  }
+  uint32_t* to = static_cast<uint32_t*>(packed);
+  for (i64 g = 0; g < m; g += kMaxRows) {
+    const int count = int(std::min<i64>(kMaxRows, m - g)), width = row_width(count);
+    for (int r = 0; r < width; ++r) {
+      const int8_t* from = rows[g + std::min(r, count - 1)];
+      for (i64 s = 0; s < steps; ++s) {
+        uint32_t quad;
+        std::memcpy(&quad, from + 4 * s, 4);
+        to[s * width + r] = quad ^ kOffset;
+      }
+    }
+    to += width * steps;
+  }
+}
+
+template <int M, int NV>
+void micro(const uint32_t* a, const int8_t* w, i64 steps, int32_t* acc) {
+  for (int col = 0; col < kPanel; col += NV * VL) {
+    vi c[M][NV] = {}, sum[NV] = {};
+    const char* wp = reinterpret_cast<const char*>(w + 4 * col);
+    const uint32_t* ap = a;
+    for (i64 s = 0; s < steps; ++s, wp += 4 * kPanel, ap += M) {
+      vi wv[NV];
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) std::memcpy(&wv[v], wp + v * VL * 4, sizeof(vi));
+      __builtin_prefetch(wp + kPrefetch);
+      __builtin_prefetch(wp + kPrefetch + 64);
+      if (kOffset != 0)
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) sum[v] = dot(sum[v], kOffset, wv[v]);
+#pragma GCC unroll 12
+      for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) c[m][v] = dot(c[m][v], ap[m], wv[v]);
+    }
+#pragma GCC unroll 12
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        const vi out = c[m][v] - sum[v];
+        std::memcpy(acc + m * kPanel + col + v * VL, &out, sizeof(vi));
+      }
+  }
+}
+
+/// acc[m][32] = packed rows [m,K] times one panel. acc has rows rounded up to 32.
+inline void product(Kernel kernel, const void* packed, i64 m, const int8_t* panel, i64 K,
+                    int32_t* acc) {
+#if XC_AMX
+  if (kernel == Kernel::amx)
+    return tile_groups<DotInt8>(packed, m, panel, padded(K) / kStep, reinterpret_cast<float*>(acc),
+                                false);
+#endif
+  (void)kernel;
+  constexpr int kWide = VL == 16 ? 2 : 4;
+  const i64 steps = padded(K) / 4;
+  const uint32_t* a = static_cast<const uint32_t*>(packed);
+  for (i64 g = 0; g < m; g += kMaxRows) {
+    const int width = row_width(int(std::min<i64>(kMaxRows, m - g)));
+    int32_t* to = acc + g * kPanel;
+    switch (width) {
+      case 1:
+        micro<1, kWide>(a, panel, steps, to);
+        break;
+      case 2:
+        micro<2, kWide>(a, panel, steps, to);
+        break;
+      case 4:
+        micro<4, 2>(a, panel, steps, to);
+        break;
+      case 6:
+        micro<6, 2>(a, panel, steps, to);
+        break;
+#if defined(__AVX512F__) || defined(__aarch64__)
+      case 8:
+        micro<8, 2>(a, panel, steps, to);
+        break;
+      case 12:
+        micro<12, 2>(a, panel, steps, to);
+        break;
+#endif
+    }
+    a += width * steps;
+  }
+}
+
+// The value itself, as computed: the compiler may not fuse what made it with what uses it.
+inline vf rounded(vf x) {
+#if defined(__x86_64__)
+  asm("" : "+x"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#endif
+  return x;
+}
+
+/// q[K, padded with zeros] = round(x 127 / max|x|), ties to even; returns max|x| / 127. Without a
+/// finite maximum, the scale carries what x has: the row becomes NaN, as it would unquantised.
+template <class T>
+float quantise(const T* x, i64 K, int8_t* q) {
+  vf top = {};
+  vi bad = {};
+  for (i64 k = 0; k < K; k += VL) {
+    const vf v = vload_n(x + k, int(std::min<i64>(VL, K - k)));
+    const vf size = vmax(v, -v);
+    bad |= ~(size <= splat(3.4028234e38f));
+    top = vmax(top, size);
+  }
+  float most = 0.0f;
+  bool finite = true;
+  for (int i = 0; i < VL; ++i) {
+    most = std::max(most, top[i]);
+    finite = finite && bad[i] == 0;
+  }
+  std::memset(q, 0, size_t(padded(K)));
+  if (!finite) {
+    q[0] = 1;
+    return __builtin_nanf("");
+  }
+  if (most == 0.0f) return 0.0f;
+  const float inverse = 127.0f / most;
+  if (inverse > 3.4028234e38f) return 0.0f;  // subnormal: less than any product can show
+  constexpr float kMagic = 12582912.0f;      // 1.5 * 2^23: rounds to an integer, ties to even
+  typedef int8_t vb __attribute__((vector_size(VL)));
+  for (i64 k = 0; k < K; k += VL) {
+    const int n = int(std::min<i64>(VL, K - k));
+    const vf scaled = rounded(vload_n(x + k, n) * inverse);
+    const vi whole = (vi)rounded(scaled + kMagic) - int32_t(float_to_bits(kMagic));
+    const vb bytes = __builtin_convertvector(whole, vb);
+    std::memcpy(q + k, &bytes, size_t(n));
+  }
+  return most / 127.0f;
+}
+
+}  // namespace xc::int8
