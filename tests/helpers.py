@@ -27,6 +27,13 @@ LEVELS_HERE = [level for level in LEVELS if not missing_features(level)]
 FAST_LEVELS = [x for x in LEVELS_HERE if x in {best_isa(), "avx2", "portable"}]
 TWO_LEVELS = [best_isa(), "portable"]  # where even three would take too long
 Build = Callable[..., "Sequence[Value]"]
+# Operands that a kernel takes only as constants.
+WEIGHTS: dict[str, tuple[int, ...]] = {
+    "linear": (1,),
+    "head_linear": (1,),
+    "moe_experts": (3, 4),
+    "moe_experts_int8": (3, 4, 5, 6),
+}
 
 
 # -- the numeric bar -------------------------------------------------------------------------------
@@ -123,6 +130,14 @@ def _exact_experts(
 
 
 # -- building and running --------------------------------------------------------------------------
+def in_dtype(args: Sequence[torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
+    """The floats among an op's operands in a dtype, but for the scales behind int8 weights."""
+    scales = {k + 1 for k, a in enumerate(args) if a.dtype == torch.int8}
+    return [
+        a.to(dtype) if a.is_floating_point() and k not in scales else a for k, a in enumerate(args)
+    ]
+
+
 def type_of(t: torch.Tensor) -> Type:
     return Type(t.dtype, tuple(t.shape))
 

@@ -14,11 +14,13 @@ import torch
 from tests.helpers import (
     FAST_LEVELS,
     OPS,
+    WEIGHTS,
     Batch,
     add,
     call,
     compiled,
     graph_of,
+    in_dtype,
     optimised,
     run_graph,
     type_of,
@@ -145,8 +147,7 @@ def kernel_text(name: str) -> str:
     op = OPS[name]
     args, attrs = op.sample(torch.Generator().manual_seed(0))  # type: ignore[misc]
     b = Batch()
-    const = {"linear": (1,), "head_linear": (1,), "moe_experts": (3, 4)}.get(name, ())
-    b.op(name, op, args, attrs, const)
+    b.op(name, op, args, attrs, WEIGHTS.get(name, ()))
     return kernels_of(b.graph)
 
 
@@ -226,9 +227,7 @@ def test_emitted_sources_compile_without_a_warning(
             if op.sample is None:
                 continue
             args, attrs = op.sample(torch.Generator().manual_seed(0))
-            args = [a.to(dtype) if a.is_floating_point() else a for a in args]
-            const = {"linear": (1,), "head_linear": (1,), "moe_experts": (3, 4)}.get(name, ())
-            b.op(name, op, args, attrs, const)
+            b.op(name, op, in_dtype(args, dtype), attrs, WEIGHTS.get(name, ()))
     target = make_target(f"cpu/{level}")
     texts = emit(lower(optimised(b.graph), target), target)
     units = [n for n in texts if n.endswith(".cpp")]

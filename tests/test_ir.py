@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._sympy.functions import Mod
 
+from tests.helpers import in_dtype
 from xcompile.errors import ShapeError, XCompileError
 from xcompile.ir import Graph, Node, Op, Type, Value, make
 from xcompile.ops import aten_map, registry
@@ -57,7 +58,7 @@ def test_only_the_ops_without_a_fixed_meaning_lack_a_sample():
 def test_infer_says_what_ref_returns(name, dtype, rng):
     op = OPS[name]
     args, attrs = op.sample(rng)
-    args = [a.to(dtype) if a.is_floating_point() else a for a in args]
+    args = in_dtype(args, dtype)
     assert list(op.infer(types(args), attrs)) == types(run(op, args, attrs))
 
 

@@ -12,18 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers import FAST_LEVELS, LEVELS_HERE, OPS, Batch, call, compiled
+from tests.helpers import FAST_LEVELS, LEVELS_HERE, OPS, WEIGHTS, Batch, call, compiled, in_dtype
 from xcompile.compiler import executor
 from xcompile.ir import Op
 from xcompile.ops.norm import DECOMPOSE
 from xcompile.ops.reduce import REDUCTIONS
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-WEIGHTS = {
-    "linear": (1,),
-    "head_linear": (1,),
-    "moe_experts": (3, 4),
-}  # operands that must be constants
 SAMPLED = {n: op for n, op in OPS.items() if op.sample}
 BY_ROW = {*REDUCTIONS, "topk", "sort", "cumsum", "argmax", "gather"}
 Case = tuple[str, Op, list[torch.Tensor], dict[str, Any]]
@@ -45,7 +40,7 @@ def cases(dtype: torch.dtype, rng: torch.Generator) -> Iterator[Case]:
     for name, op in SAMPLED.items():
         assert op.sample is not None
         args, attrs = op.sample(rng)
-        args = [a.to(dtype) if a.is_floating_point() else a for a in args]
+        args = in_dtype(args, dtype)
         yield name, op, args, attrs
         yield from _tiny(name, op, args, attrs)
 

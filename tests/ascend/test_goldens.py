@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers import OPS, Batch, add, graph_of
+from tests.helpers import OPS, WEIGHTS, Batch, add, graph_of
 from tests.test_codegen import gated_example, loop_example
 from xcompile.codegen.lower import lower
 from xcompile.ir import Graph, Type, Value
@@ -20,7 +20,6 @@ TARGET = ascend("ascend910b1")
 T = symbol("T")
 SYMBOLS = {"T": Range(1, 64, 5)}
 F32, BF16, I64 = torch.float32, torch.bfloat16, torch.int64
-CONST = {"head_linear": (1,), "moe_experts": (3, 4)}
 # a template that another includes, parts of every project, and what has a test of its own below
 OTHERS = {"chain", "cmake", "host", "kernel", "linear", "linear_fused", "main", "phase"}
 TEMPLATES = sorted(
@@ -38,7 +37,7 @@ def sample(name: str) -> Graph:
     op = OPS[name]
     args, attrs = op.sample(torch.Generator().manual_seed(0))  # type: ignore[misc]
     b = Batch()
-    b.op(name, op, args, attrs, CONST.get(name, ()))
+    b.op(name, op, args, attrs, WEIGHTS.get(name, ()))
     return b.graph
 
 

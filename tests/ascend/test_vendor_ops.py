@@ -163,7 +163,10 @@ def compared(g: Graph, args: Sequence[torch.Tensor], limit: float = 1e-6) -> str
     return text
 
 
-@pytest.mark.parametrize("name", sorted(OPS.keys() - {"group", "torch_call"}))
+NO_FORM = {"group", "torch_call", "moe_experts_int8"}
+
+
+@pytest.mark.parametrize("name", sorted(OPS.keys() - NO_FORM))
 def test_every_op_has_a_form(name: str, rng: torch.Generator) -> None:
     op = OPS[name]
     assert op.sample is not None or name == "copy"
@@ -256,6 +259,12 @@ def test_other_activations_are_refused(act: str, rng: torch.Generator) -> None:
     args, _ = OPS["moe_experts"].sample(rng)  # type: ignore[misc]
     with pytest.raises(UnsupportedError, match=f"activation {act}"):
         vendor_ops.emit(graph_of("moe_experts", args, 2, act=act))
+
+
+def test_experts_in_int8_are_refused(rng: torch.Generator) -> None:
+    args, attrs = OPS["moe_experts_int8"].sample(rng)  # type: ignore[misc]
+    with pytest.raises(UnsupportedError, match="moe_experts_int8 has no eager form"):
+        vendor_ops.emit(graph_of("moe_experts_int8", args, 2, **attrs))
 
 
 def test_what_the_vendors_meta_functions_let_pass_is_refused(rng: torch.Generator) -> None:

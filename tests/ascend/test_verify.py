@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers import OPS, add, graph_of, type_of
+from tests.helpers import OPS, add, graph_of, in_dtype, type_of
 from xcompile.ir import Graph, Node, Type, evaluate_node
 from xcompile.plan import Launch
 from xcompile.symbolic import Range, symbol
@@ -25,7 +25,7 @@ SYMBOLS = {"T": Range(1, 512, 24), "R": Range(1, 64, 4), "M": Range(1, 32, 3),
 def node_of(name: str, dtype: torch.dtype, rng: torch.Generator) -> Node:
     """A node with the types of its op's sample."""
     tensors, attrs = OPS[name].sample(rng)  # type: ignore[misc]
-    tensors = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
+    tensors = in_dtype(tensors, dtype)
     attrs = {k: dtype if a is torch.float32 and k == "dtype" else a for k, a in attrs.items()}
     g = Graph()
     values = [g.input(type_of(t), f"x{k}") for k, t in enumerate(tensors)]

@@ -63,7 +63,7 @@ def _ref(
     limit: float = math.inf,
     alpha: float = 1.0,
 ) -> torch.Tensor:
-    out = torch.zeros(x.shape, dtype=torch.float32)
+    out = torch.zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
     gated = moe.is_gated(gate_up.shape, down.shape)
     for e in expert.unique().tolist():
         t, k = torch.where(expert == e)
