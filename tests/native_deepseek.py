@@ -44,7 +44,11 @@ class Sizes:
     requests: int = 2
     positions: int = 48
     naive: bool = False
+    scale: float = 0.3
     gating: Gating = field(default_factory=Gating)
+
+
+CACHES = (("kv_cache", "pe_cache"), ("k_cache", "v_cache"))  # by Sizes.naive
 
 
 class Dense(nn.Module):
@@ -74,61 +78,63 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
+    """MLA; parts and sizes have the names of DeepSeek's, by which the substitute knows them."""
+
     def __init__(self, s: Sizes) -> None:
         super().__init__()
-        self.s = s
-        head = s.nope + s.rope
+        self.naive, self.n_local_heads, self.softmax_scale = s.naive, s.heads, s.scale
+        self.kv_lora_rank, self.q_lora_rank = s.rank, s.query_rank
+        self.qk_nope_head_dim, self.qk_rope_head_dim = s.nope, s.rope
+        self.qk_head_dim, self.v_head_dim = s.nope + s.rope, s.value
         if s.query_rank:
-            self.query_down = Dense(s.width, s.query_rank)
-            self.query_norm = Norm(s.query_rank)
-        self.query = Dense(s.query_rank or s.width, s.heads * head)
-        self.down = Dense(s.width, s.rank + s.rope)
-        self.norm = Norm(s.rank)
-        self.up = Dense(s.rank, s.heads * (s.nope + s.value))
-        self.out = Dense(s.heads * s.value, s.width)
-        rows = (s.requests, s.positions)
-        if s.naive:
-            self.register_buffer("keys", torch.zeros(*rows, s.heads, head), persistent=False)
-            self.register_buffer("values", torch.zeros(*rows, s.heads, s.value), persistent=False)
+            self.wq_a, self.q_norm = Dense(s.width, s.query_rank), Norm(s.query_rank)
+            self.wq_b = Dense(s.query_rank, s.heads * self.qk_head_dim)
         else:
-            self.register_buffer("latents", torch.zeros(*rows, s.rank), persistent=False)
-            self.register_buffer("rotated", torch.zeros(*rows, s.rope), persistent=False)
+            self.wq = Dense(s.width, s.heads * self.qk_head_dim)
+        self.wkv_a, self.kv_norm = Dense(s.width, s.rank + s.rope), Norm(s.rank)
+        self.wkv_b = Dense(s.rank, s.heads * (s.nope + s.value))
+        self.wo = Dense(s.heads * s.value, s.width)
+        keys = (s.heads, self.qk_head_dim) if s.naive else (s.rank,)
+        values = (s.heads, s.value) if s.naive else (s.rope,)
+        for name, each in zip(CACHES[s.naive], (keys, values), strict=True):
+            cache = torch.zeros(s.requests, s.positions, *each)
+            self.register_buffer(name, cache, persistent=False)
 
-    def forward(self, x: Tensor, start: int, turns: Tensor, mask: Tensor | None) -> Tensor:
-        s = self.s
+    def forward(self, x: Tensor, start_pos: int, freqs_cis: Tensor, mask: Tensor | None) -> Tensor:
         batch, count, _ = x.shape
-        end = start + count
-        q = self.query_norm(self.query_down(x)) if s.query_rank else x
-        q = self.query(q).view(batch, count, s.heads, s.nope + s.rope)
-        q_own, q_turned = q.split([s.nope, s.rope], dim=-1)
-        q_turned = rotate(q_turned, turns)
-        c, r = self.down(x).split([s.rank, s.rope], dim=-1)
-        r = rotate(r.unsqueeze(2), turns)
-        scale = (s.nope + s.rope) ** -0.5
-        if s.naive:
-            q = torch.cat([q_own, q_turned], dim=-1)
-            both = self.up(self.norm(c)).view(batch, count, s.heads, s.nope + s.value)
-            k, v = both.split([s.nope, s.value], dim=-1)
-            self.keys[:batch, start:end] = torch.cat([k, r.expand(-1, -1, s.heads, -1)], dim=-1)
-            self.values[:batch, start:end] = v
-            scores = torch.einsum("bshd,bthd->bsht", q, self.keys[:batch, :end]) * scale
+        seen = slice(start_pos + count)
+        new = slice(start_pos, start_pos + count)
+        q = self.wq_b(self.q_norm(self.wq_a(x))) if self.q_lora_rank else self.wq(x)
+        q = q.view(batch, count, self.n_local_heads, self.qk_head_dim)
+        q, q_turned = q.split([self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1)
+        q_turned = rotate(q_turned, freqs_cis)
+        c, r = self.wkv_a(x).split([self.kv_lora_rank, self.qk_rope_head_dim], dim=-1)
+        r = rotate(r.unsqueeze(2), freqs_cis)
+        if self.naive:
+            q = torch.cat([q, q_turned], dim=-1)
+            both = self.wkv_b(self.kv_norm(c)).view(batch, count, self.n_local_heads, -1)
+            k, v = both.split([self.qk_nope_head_dim, self.v_head_dim], dim=-1)
+            k = torch.cat([k, r.expand(-1, -1, self.n_local_heads, -1)], dim=-1)
+            self.k_cache[:batch, new] = k
+            self.v_cache[:batch, new] = v
+            scores = torch.einsum("bshd,bthd->bsht", q, self.k_cache[:batch, seen])
         else:
-            up = self.up.weight.view(s.heads, -1, s.rank)
-            q_own = torch.einsum("bshd,hdc->bshc", q_own, up[:, : s.nope])
-            self.latents[:batch, start:end] = self.norm(c)
-            self.rotated[:batch, start:end] = r.squeeze(2)
-            scores = torch.einsum("bshc,btc->bsht", q_own, self.latents[:batch, :end])
-            scores = scores + torch.einsum("bshr,btr->bsht", q_turned, self.rotated[:batch, :end])
-            scores = scores * scale
+            up = self.wkv_b.weight.view(self.n_local_heads, -1, self.kv_lora_rank)
+            q = torch.einsum("bshd,hdc->bshc", q, up[:, : self.qk_nope_head_dim])
+            self.kv_cache[:batch, new] = self.kv_norm(c)
+            self.pe_cache[:batch, new] = r.squeeze(2)
+            scores = torch.einsum("bshc,btc->bsht", q, self.kv_cache[:batch, seen])
+            scores += torch.einsum("bshr,btr->bsht", q_turned, self.pe_cache[:batch, seen])
+        scores = scores * self.softmax_scale
         if mask is not None:
             scores += mask.unsqueeze(1)
         scores = scores.softmax(dim=-1, dtype=torch.float32).type_as(x)
-        if s.naive:
-            y = torch.einsum("bsht,bthd->bshd", scores, self.values[:batch, :end])
+        if self.naive:
+            y = torch.einsum("bsht,bthd->bshd", scores, self.v_cache[:batch, seen])
         else:
-            y = torch.einsum("bsht,btc->bshc", scores, self.latents[:batch, :end])
-            y = torch.einsum("bshc,hdc->bshd", y, up[:, -s.value :])
-        return self.out(y.flatten(2))
+            y = torch.einsum("bsht,btc->bshc", scores, self.kv_cache[:batch, seen])
+            y = torch.einsum("bshc,hdc->bshd", y, up[:, -self.v_head_dim :])
+        return self.wo(y.flatten(2))
 
 
 class Gated(nn.Module):

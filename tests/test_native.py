@@ -16,7 +16,8 @@ import xcompile
 from xcompile import backend, compiler
 from xcompile.errors import XCompileError
 from xcompile.frontend import huggingface as hf
-from xcompile.frontend import native_moe
+from xcompile.frontend import native_mla, native_moe
+from xcompile.report import summarise
 
 SOFTMAX = nd.Gating()
 SIGMOID = nd.Gating("sigmoid", bias=True, groups=4, kept=2, factor=2.5)
@@ -68,21 +69,54 @@ def writes_whole_caches(c: compiler.Compiled) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("gating", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
-@pytest.mark.parametrize("naive", [False, True], ids=["absorb", "naive"])
+@pytest.mark.parametrize(
+    ("naive", "gating"),
+    [
+        pytest.param(False, SOFTMAX, id="absorb-softmax"),
+        pytest.param(True, SIGMOID, id="naive-sigmoid"),
+        pytest.param(False, SIGMOID, id="absorb-sigmoid", marks=pytest.mark.slow),
+        pytest.param(True, SOFTMAX, id="naive-softmax", marks=pytest.mark.slow),
+    ],
+)
 def test_tokens_are_those_of_eager(
     naive: bool, gating: nd.Gating, compiled: list[compiler.Compiled]
 ) -> None:
-    model = nd.decoder(naive=naive, gating=gating)
+    model = nd.decoder(naive=naive, gating=gating, query_rank=20 if naive else 0)
     want, tokens = run(model, 2)
-    ours = xcompile.prepare(copy.deepcopy(model))
-    got, chosen = run(fast(ours), 2)
+    got, chosen = run(fast(xcompile.prepare(copy.deepcopy(model))), 2)
     assert torch.equal(chosen, tokens)
     torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5)
     assert len(compiled) == 2, "one graph for prompts, one for every decode step"
     for c in compiled:
         assert ops(c).count("moe_experts") == ops(c).count("moe_route") == 1
+        assert ops(c).count("attention") == 2 and "softmax" not in ops(c)
+        assert ops(c).count("rope") == 4 and ops(c).count("index_copy") == 2
         assert not c.imported.islands and not writes_whole_caches(c)
+        steps = summarise(c).steps
+        assert not any(step.island for step in steps)
+        assert {"moe_experts", "moe_route", "attention"} <= {step.op for step in steps}
+    prompt, step = ([n for n in c.graph.walk() if n.op.name == "attention"] for c in compiled)
+    assert all(n.attrs["causal"] and len(n.inputs) == 3 for n in prompt)
+    for n in step:  # keys and values are read from the rows of the cache
+        assert n.inputs[1].shape[1] == 1 and n.inputs[1].shape[3] == 16 + 8
+        assert n.inputs[2].shape[3] == 16
+    caches = {str(v.type) for v in compiled[1].graph.inputs if v.type.rank == 3}
+    assert caches == {"f32[2, 48, 24]"}
+
+
+@pytest.mark.parametrize(
+    "naive", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["absorb", "naive"]
+)
+def test_attention_as_it_is_needs_no_islands(
+    naive: bool, compiled: list[compiler.Compiled]
+) -> None:
+    model = nd.decoder(naive=naive)
+    ours = xcompile.prepare(copy.deepcopy(model), attention=False)
+    assert torch.equal(run(fast(ours), 2)[1], run(model, 2)[1])
+    assert len(compiled) == 2
+    for c in compiled:
+        assert not c.imported.islands and not writes_whole_caches(c)
+        assert ops(c).count("index_copy") == 4
 
 
 def test_part_of_a_batch_leaves_the_rest_of_the_caches_alone(
@@ -156,7 +190,9 @@ def test_prepare_finds_the_parts_and_restore_puts_the_forward_back() -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     xcompile.prepare(model)
     record = hf.preparation(model)
-    assert record is not None and record.experts == record.verified == ("layers.1.mlp",)
+    assert record.experts == ("layers.1.mlp",) and not record.unreplaced
+    assert record.attention == ("layers.0.attention", "layers.1.attention")
+    assert record.verified == record.experts + record.attention
     with torch.no_grad():
         found = native_moe.describe(model.layers[1].mlp)
     assert found == native_moe.Mixture(
@@ -166,6 +202,7 @@ def test_prepare_finds_the_parts_and_restore_puts_the_forward_back() -> None:
         xcompile.prepare(model)
     xcompile.restore(model)
     assert hf.preparation(model) is None and "forward" not in vars(model.layers[1].mlp)
+    assert "forward" not in vars(model.layers[1].attention)
     after = model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
@@ -202,6 +239,13 @@ class Doubled(nd.Mixture):
         return 2 * super().forward(x)
 
 
+class Louder(nd.Attention):
+    """Does something else with its input."""
+
+    def forward(self, x: Tensor, start_pos: int, freqs_cis: Tensor, mask: Tensor | None) -> Tensor:
+        return super().forward(1.1 * x, start_pos, freqs_cis, mask)
+
+
 class Tanh(nd.Gated):
     def forward(self, x: Tensor) -> Tensor:
         return self.back(torch.tanh(self.first(x)) * self.second(x))
@@ -225,7 +269,10 @@ def _without_router() -> nd.Mixture:
         (lambda: Doubled(nd.Sizes()), "rows differs from the original"),
         (_with_tanh, "its experts are not down"),
         (_without_router, "no part of it returns weights and expert ids"),
-        (lambda: torch.nn.Linear(2, 2), "no lists of experts"),
+        (lambda: torch.nn.Linear(2, 2), "no lists of experts, no MLA"),
+        (lambda: _mla(indexer=torch.nn.Linear(2, 2)), "an indexer chooses"),
+        (lambda: Louder(nd.Sizes()), "a prompt differs from the original"),
+        (lambda: _mla(qk_head_dim=15), "raised RuntimeError"),
     ],
 )
 def test_what_is_not_a_mixture_is_left_alone(
@@ -236,3 +283,51 @@ def test_what_is_not_a_mixture_is_left_alone(
     with pytest.raises(XCompileError, match=message):
         xcompile.prepare(model)
     assert "forward" not in vars(model) and hf.preparation(model) is None
+
+
+# -- MLA -------------------------------------------------------------------------------------------
+def _mla(**attributes: Any) -> nd.Attention:
+    torch.manual_seed(0)
+    m = nd.Attention(nd.Sizes(naive=attributes.pop("naive", False)))
+    for name, value in attributes.items():
+        setattr(m, name, value)
+    return m.eval()
+
+
+def test_latents_move_to_the_new_cache_and_back() -> None:
+    model = nd.decoder()
+    reference = copy.deepcopy(model)
+    ids = torch.arange(10).view(2, 5)
+    model(ids, 0)
+    reference(ids, 0)
+    xcompile.prepare(model)
+    with torch.no_grad():
+        a, b = model(ids[:, :1], 5), reference(ids[:, :1], 5)
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    xcompile.restore(model)
+    for name, cache in reference.named_buffers():
+        torch.testing.assert_close(model.get_buffer(name), cache, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        a, b = model(ids[:, :1], 6), reference(ids[:, :1], 6)
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_naive_forms_cache_shrinks_and_comes_back_empty() -> None:
+    m = _mla(naive=True)
+    before = {n: b.shape for n, b in m.named_buffers()}
+    xcompile.prepare(m)
+    assert [tuple(b.shape) for b in m.buffers()] == [(2, 48, 24)]
+    m.to(torch.bfloat16)
+    xcompile.restore(m)
+    assert {n: b.shape for n, b in m.named_buffers()} == before
+    assert all(b.dtype == torch.bfloat16 and not b.any() for b in m.buffers())
+
+
+def test_attention_is_left_where_it_was_before_a_failed_trial() -> None:
+    m = Louder(nd.Sizes())
+    m.kv_cache.fill_(3.0)
+    with pytest.raises(XCompileError):
+        xcompile.prepare(m)
+    assert set(dict(m.named_buffers())) == {"kv_cache", "pe_cache"}
+    assert native_mla.LATENTS not in dict(m.named_buffers())
+    assert bool((m.kv_cache == 3).all()) and not m.pe_cache.any()

@@ -119,6 +119,20 @@ def gqa_example(g: Graph, x: Value, y: Value, dim: int = 2) -> list[Value]:
     return [add(g, "attention", q, k, k, causal=True, scale=0.5)]
 
 
+def causal_example(
+    g: Graph, x: Value, y: Value, least: int = 1, turned: bool = False
+) -> list[Value]:
+    shape = (T, T)
+    row, column = (add(g, "iota", shape=shape, dim=d, start=0, step=1, dtype=I64) for d in (0, 1))
+    gap = add(g, "sub", row, column) if turned else add(g, "sub", column, row)
+    least_gap = add(g, "full", shape=(), value=least, dtype=I64)
+    hidden = add(g, "full", shape=shape, value=float("-inf"), dtype=F32)
+    mask = add(g, "where", add(g, "ge", gap, least_gap), hidden, scalar(g, 0.0))
+    q, k = heads(g, x, 2, 4), heads(g, y, 2, 4)
+    mask = add(g, "reshape", mask, shape=(1, 1, T, T))
+    return [add(g, "attention", q, k, k, mask, causal=False, scale=0.5)]
+
+
 def mla_example(g: Graph, x: Value, y: Value) -> list[Value]:
     """One query of two heads over the latents of y: rank 4, nope 3, rope 2, v 2."""
     query = add(g, "linear", add(g, "slice", x, dim=0, start=0, stop=1, step=1), const(g, 10, 8))
@@ -175,6 +189,7 @@ EXAMPLES: dict[str, Callable[..., list[Value]]] = {
     "lift": lift_example,
     "lift_route": route_example,
     "lift_gqa": gqa_example,
+    "lift_causal": causal_example,
     "rewrite_mla": mla_example,
     "fuse_epilogue": gated_example,
     "merge_linears": qkv_example,
@@ -334,6 +349,15 @@ def test_a_state_is_updated_in_place() -> None:
         return [write(g, y, s, add(g, "exp", x)), add(g, "sum", x)]
 
     assert ops(laid_out(build, CACHE, SLOTS, X, state={0: 0}))["copy"] == 0
+
+
+def test_a_state_is_updated_in_place_through_a_reshape() -> None:
+    def build(g, c, s, x):
+        wide = write(g, add(g, "reshape", c, shape=(64, 8)), s, x)
+        return [add(g, "reshape", wide, shape=(4, 16, 8))]
+
+    g = laid_out(build, Type(F32, (4, 16, 8)), SLOTS, X, state={0: 0})
+    assert ops(g)["copy"] == 0
 
 
 def test_an_input_that_is_no_state_is_copied_before_a_write() -> None:
@@ -567,6 +591,13 @@ def test_heads_repeated_as_a_block_stay(rng: torch.Generator) -> None:
     assert ops(after)["expand"] == 1
     args = [torch.randn(5, 8, generator=rng) for _ in range(2)]
     torch.testing.assert_close(after.eval(*args), before.eval(*args))
+
+
+@pytest.mark.parametrize("other", [{"least": 0}, {"least": 2}, {"turned": True}])
+def test_other_masks_stay(other: dict[str, Any]) -> None:
+    before = graph_of(lambda g, x, y: causal_example(g, x, y, **other), X, X, symbols=SYMBOLS)
+    (n,) = [n for n in run_pass("lift_causal", before, CPU).nodes if n.op.name == "attention"]
+    assert len(n.inputs) == 4 and not n.attrs["causal"]
 
 
 def test_canonicalise_tells_1_from_true_and_from_1_0() -> None:

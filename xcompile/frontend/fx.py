@@ -166,7 +166,8 @@ class Importer:
             return ""
         stack = self.node.meta.get("nn_module_stack") or {}
         path = next(reversed(stack.values()))[0] if stack else ""
-        return str(path).replace("L['self'].", "").replace("L['self']", "")
+        path = str(path).replace(".forward.args[0]", "")  # a substitute, see native_moe
+        return path.replace("L['self'].", "").replace("L['self']", "")
 
     def where(self) -> str:
         return f"{self.node.target} in {self.origin() or 'the graph'}" if self.node else "the graph"

@@ -173,7 +173,8 @@ def prepare(
         raise XCompileError(f"{type(model).__name__} is already prepared; restore() it first")
     foreign = not any(c.__module__.startswith("transformers.") for c in type(model).__mro__)
     if isinstance(model, nn.Module) and foreign:
-        setattr(model, _RECORD, native.prepare(model, experts=experts, verify=verify))
+        ours = native.prepare(model, experts=experts, attention=attention, verify=verify)
+        setattr(model, _RECORD, ours)
         return model
     _require_transformers()
     from transformers import PreTrainedModel

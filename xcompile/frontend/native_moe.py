@@ -137,9 +137,9 @@ def _experts_of(module: nn.Module) -> str | None:
 def _rows(weight: Tensor) -> Tensor:
     """Random rows for a matrix, long enough that activations differ in its results."""
     rng = torch.Generator().manual_seed(0)
-    x = torch.randn(ROWS, weight.shape[1], generator=rng)
-    size = (x.to(weight.device) @ weight.float().t()).std().clamp(1e-6, 1e6)
-    return (2 * x.to(weight.device) / size).to(weight.dtype)
+    x = torch.randn(ROWS, weight.shape[1], generator=rng, dtype=torch.float32).to(weight.device)
+    size = (x @ weight.float().t()).std().clamp(1e-6, 1e6)
+    return (2 * x / size).to(weight.dtype)
 
 
 def _roles(expert: nn.Module, weights: dict[str, nn.Parameter]) -> tuple[str, str, str, str] | None:
