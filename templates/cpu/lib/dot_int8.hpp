@@ -16,24 +16,55 @@ inline i64 panel_bytes(i64 K) { return padded(K) * kPanel; }
 #if defined(__AVX512VNNI__)
 // It multiplies unsigned by signed numbers: rows are packed with 128 added, and 128 times the sum
 // of the weights, which one more product a step gives, is taken off at the end.
-constexpr uint32_t kOffset = 0x80808080u;
-inline vi dot(vi c, uint32_t a, vi w) {
+constexpr bool kOffset = true;
+using Row = uint32_t;  // four of a row along K
+using Weights = vi;    // four of each of VL channels
+inline Row row_of(uint32_t quad) { return quad ^ 0x80808080u; }
+inline Weights weights_of(vi w) { return w; }
+inline vi dot(vi c, Row a, vi w) {
   vi row = (vi)(a - vu{});
   asm("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(row), "v"(w));
   return c;
 }
 #else
-constexpr uint32_t kOffset = 0;
-inline vi dot(vi c, uint32_t a, vi w) {
-  c += ((w << 24) >> 24) * int32_t(int8_t(a));
-  c += ((w << 16) >> 24) * int32_t(int8_t(a >> 8));
-  c += ((w << 8) >> 24) * int32_t(int8_t(a >> 16));
-  return c + (w >> 24) * (int32_t(a) >> 24);
+// As int16, the numbers at even places and those at odd ones: sums of two products are int32.
+constexpr bool kOffset = false;
+struct Row {
+  uint32_t even, odd;
+};
+struct Weights {
+  vi even, odd;
+};
+inline Row row_of(uint32_t quad) {
+  auto wide = [&](int shift) { return uint32_t(uint16_t(int8_t(quad >> shift))); };
+  return {wide(0) | wide(16) << 16, wide(8) | wide(24) << 16};
+}
+typedef int16_t vs __attribute__((vector_size(VL * 4)));
+inline Weights weights_of(vi w) { return {(vi)((vs)(w << 8) >> 8), (vi)((vs)w >> 8)}; }
+
+// Sums of the two products of int16 in each lane.
+inline vi pairs(uint32_t a, vi w) {
+  vi row = (vi)(a - vu{});
+#if defined(__AVX__)
+  vi sum;
+  asm("vpmaddwd %2, %1, %0" : "=v"(sum) : "v"(row), "v"(w));
+  return sum;
+#elif defined(__x86_64__)
+  asm("pmaddwd %1, %0" : "+x"(row) : "x"(w));
+  return row;
+#else
+  return ((row << 16) >> 16) * ((w << 16) >> 16) + (row >> 16) * (w >> 16);
+#endif
+}
+inline vi dot(vi c, Row a, const Weights& w) {
+  return c + pairs(a.even, w.even) + pairs(a.odd, w.odd);
 }
 #endif
 
 /// Bytes that pack needs, whatever the kernel.
-inline i64 packed_bytes(i64 rows, i64 K) { return round_up(rows, 96) * padded(K); }
+inline i64 packed_bytes(i64 rows, i64 K) {
+  return round_up(rows, 96) * padded(K) * i64(sizeof(Row)) / 4;
+}
 
 /// m rows, given by pointers, as the left operand of product.
 inline void pack(Kernel kernel, void* packed, const int8_t* const* rows, i64 m, i64 K) {
@@ -47,7 +78,7 @@ inline void pack(Kernel kernel, void* packed, const int8_t* const* rows, i64 m, 
     }
     return;
   }
-  uint32_t* to = static_cast<uint32_t*>(packed);
+  Row* to = static_cast<Row*>(packed);
   for (i64 g = 0; g < m; g += kMaxRows) {
     const int count = int(std::min<i64>(kMaxRows, m - g)), width = row_width(count);
     for (int r = 0; r < width; ++r) {
@@ -55,7 +86,7 @@ inline void pack(Kernel kernel, void* packed, const int8_t* const* rows, i64 m, 
       for (i64 s = 0; s < steps; ++s) {
         uint32_t quad;
         std::memcpy(&quad, from + 4 * s, 4);
-        to[s * width + r] = quad ^ kOffset;
+        to[s * width + r] = row_of(quad);
       }
     }
     to += width * steps;
@@ -63,20 +94,24 @@ inline void pack(Kernel kernel, void* packed, const int8_t* const* rows, i64 m, 
 }
 
 template <int M, int NV>
-void micro(const uint32_t* a, const int8_t* w, i64 steps, int32_t* acc) {
+void micro(const Row* a, const int8_t* w, i64 steps, int32_t* acc) {
   for (int col = 0; col < kPanel; col += NV * VL) {
     vi c[M][NV] = {}, sum[NV] = {};
     const char* wp = reinterpret_cast<const char*>(w + 4 * col);
-    const uint32_t* ap = a;
+    const Row* ap = a;
     for (i64 s = 0; s < steps; ++s, wp += 4 * kPanel, ap += M) {
-      vi wv[NV];
+      Weights wv[NV];
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) std::memcpy(&wv[v], wp + v * VL * 4, sizeof(vi));
+      for (int v = 0; v < NV; ++v) {
+        vi words;
+        std::memcpy(&words, wp + v * VL * 4, sizeof words);
+        wv[v] = weights_of(words);
+      }
       __builtin_prefetch(wp + kPrefetch);
       __builtin_prefetch(wp + kPrefetch + 64);
-      if (kOffset != 0)
+      if constexpr (kOffset)
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) sum[v] = dot(sum[v], kOffset, wv[v]);
+        for (int v = 0; v < NV; ++v) sum[v] = dot(sum[v], row_of(0), wv[v]);
 #pragma GCC unroll 12
       for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
@@ -103,7 +138,7 @@ inline void product(Kernel kernel, const void* packed, i64 m, const int8_t* pane
   (void)kernel;
   constexpr int kWide = VL == 16 ? 2 : 4;
   const i64 steps = padded(K) / 4;
-  const uint32_t* a = static_cast<const uint32_t*>(packed);
+  const Row* a = static_cast<const Row*>(packed);
   for (i64 g = 0; g < m; g += kMaxRows) {
     const int width = row_width(int(std::min<i64>(kMaxRows, m - g)));
     int32_t* to = acc + g * kPanel;

@@ -127,7 +127,8 @@ void activate(const Experts<T>& e, i64 expert, const float* acc, i64 rows, i64 p
     plain(act, acc, bias, rows, cols, inter + panel * kPanel, ld);
   };
   const vf top = splat(e.limit), bottom = splat(-e.limit);
-  auto within = [&](vf u) { return vmax(vmin(u, top), bottom); };
+  // The limit comes first: so NaN stays NaN.
+  auto within = [&](vf u) { return vmax(bottom, vmin(top, u)); };
   switch (e.act) {
     case Act::silu:
       return run([](vf x) { return math::silu(x); });
@@ -140,13 +141,13 @@ void activate(const Experts<T>& e, i64 expert, const float* acc, i64 rows, i64 p
     case Act::relu2:
       return run([](vf x) { return square_of_relu(x); });
     case Act::silu_clamped:
-      return unit([&](vf g, vf u) { return math::silu(vmin(g, top)) * within(u); });
+      return unit([&](vf g, vf u) { return math::silu(vmin(top, g)) * within(u); });
     case Act::clamped_silu:
-      return unit([&](vf g, vf u) { return vmin(math::silu(g), top) * within(u); });
+      return unit([&](vf g, vf u) { return vmin(top, math::silu(g)) * within(u); });
     case Act::swiglu_oai:
       // g sigmoid(alpha g) = silu(alpha g) / alpha
       return unit([&](vf g, vf u) {
-        return (within(u) + 1.0f) * (math::silu(vmin(g, top) * e.alpha) * (1.0f / e.alpha));
+        return (within(u) + 1.0f) * (math::silu(vmin(top, g) * e.alpha) * (1.0f / e.alpha));
       });
   }
 }
