@@ -128,9 +128,16 @@ class Batch(NamedTuple):
 
 
 def batch(
-    h: Heads, dtype: torch.dtype, lens: Sequence[int], new: Sequence[int], page: int, spare: int = 0
+    h: Heads,
+    dtype: torch.dtype,
+    lens: Sequence[int],
+    new: Sequence[int],
+    page: int,
+    spare: int = 0,
+    rise: float = 0,
 ) -> Batch:
-    """Requests of `lens` keys and `new` query rows; `spare` rows of q belong to no request."""
+    """Requests of `lens` keys and `new` query rows; `spare` rows of q belong to no request. Scores
+    of every second head rise by about `rise` with 1000 keys."""
     g = torch.Generator().manual_seed(sum(lens) + len(lens) + h.heads)
     used = [-(-n // page) for n in lens]
     ids = torch.randperm(sum(used) + 3, generator=g)
@@ -144,6 +151,13 @@ def batch(
     v = k[..., : h.dv] if h.latent else torch.randn(slots, h.kv, h.dv, generator=g).to(dtype)
     cu = torch.tensor([0, *itertools.accumulate(new)])
     q = torch.randn(int(cu[-1]) + spare, h.heads, h.d, generator=g).to(dtype)
+    if rise:
+        q[:, ::2, 0] = h.d**0.5
+        for r, n in enumerate(lens):
+            at = torch.arange(n)
+            k[tables[r, at // page] * page + at % page, :, 0] = (at * rise / 1000)[:, None].to(
+                dtype
+            )
     return Batch(q, k, v, cu, torch.tensor(lens, dtype=torch.int64), tables)
 
 
@@ -181,9 +195,10 @@ def paged(
     seeds: Sequence[int] = (0, 7),
     spare: int = 0,
     tile: Tile | None = None,
+    rise: float = 0,
 ) -> None:
     dtype, scale = TYPES[t], h.d**-0.5
-    b = batch(h, dtype, lens, new, page, spare)
+    b = batch(h, dtype, lens, new, page, spare, rise)
     tile = tile or tile_of(h, dtype)
     eager = PAGED_ATTENTION.ref(*b, scale=scale, page=page)
     exact = exactly(b, scale, page)
@@ -237,6 +252,12 @@ CASES = [
 def test_paged(case: tuple[Any, ...]) -> None:
     t, heads, lens, new, page, blocks = case
     paged(t, heads, lens, new, page=page, blocks=blocks, spare=len(lens) % 3)
+
+
+@pytest.mark.parametrize(("t", "heads"), [("bfloat16_t", 128), ("half", 16), ("float", 16)])
+def test_rising_scores(t: str, heads: int) -> None:
+    """Sums have to be rescaled in some blocks and rows, in whole tasks and in parts."""
+    paged(t, mla(heads), [1700, 150, 5000, 2500], [1, 1, 2, 1], blocks=5, seeds=(3,), rise=15)
 
 
 def dense(

@@ -231,6 +231,14 @@ class AttnCube {
     }
   }
 
+  /// Products of m rows to the task's sums, or added to them.
+  __aicore__ inline void addUp(const Walk& w, int32_t at, const LocalTensor<float>& products,
+                               int32_t m, int32_t n) {
+    if (!w.first) SetAtomicAdd<float>();
+    fromL0C(space_.sumOf(w)[at], products, dv0_, m, up16(m), n);
+    if (!w.first) SetAtomicNone();
+  }
+
   /// The products of a block whose results do not fit L0C: P stays, V comes in panels of columns,
   /// each half of L0C has WIDE of them.
   __aicore__ inline void panels(const Walk& w) {
@@ -258,7 +266,7 @@ class AttnCube {
           if (at + t.piece < w.count) continue;
           done_.set(half);
           done_.wait(half);
-          fromL0C(space_.outs[w.number & 1][column + col], sums, dv0_, t.rows, m16, cols);
+          addUp(w, column + col, sums, t.rows, cols);
           cFree_.set(half);
         }
         giveA();
@@ -310,8 +318,7 @@ class AttnCube {
       done_.set(cAt_);
       done_.wait(cAt_);
       for (int32_t band = 0; band < t.bands; ++band)
-        fromL0C(space_.outs[w.number & 1][band * t.bandRows * dv0_], sums[band * each], dv0_,
-                t.rowsOf(band), up16(t.rowsOf(band)), dv0_);
+        addUp(w, band * t.bandRows * dv0_, sums[band * each], t.rowsOf(band), dv0_);
       cFree_.set(cAt_);
       if (both)
         cFree_.set(1);

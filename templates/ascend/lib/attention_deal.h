@@ -140,8 +140,8 @@ class AttnDeal {
 class AttnSteps {
  public:
   AttnTask task;
-  i64 key, number = 0;  // first key of the block; blocks before, of all tasks
-  int32_t count;        // keys; 0 if the task has none
+  i64 key, number = 0, part = 0;  // first key of the block; blocks and parts of tasks before
+  int32_t count;                  // keys; 0 if the task has none
   bool live, first, last;
 
  protected:
@@ -158,7 +158,10 @@ class AttnSteps {
     ++number;
     key += span_;
     span_ = task.block;
-    if (key >= task.end) return false;
+    if (key >= task.end) {
+      ++part;
+      return false;
+    }
     look();
     return true;
   }

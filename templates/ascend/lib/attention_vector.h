@@ -6,6 +6,7 @@
 namespace xc {
 
 constexpr float ATTN_LOWEST = -3.4028234e38f;
+constexpr float ATTN_SLACK = 8;    // exp(8) is far below the largest half
 constexpr int32_t ATTN_ROWS = 32;  // rows of a chunk, at most
 
 /// Rows of results to their places in o.
@@ -74,7 +75,11 @@ class AttnStore {
 };
 
 /// Chunks of rows of a task are dealt to the two vector cores in turns. A core's rows lie one
-/// after the other in its state: maxima, sums of probabilities, sums of products.
+/// after the other in its state: references, which exp takes off, and sums of probabilities.
+///
+/// The cube core adds up products in the workspace. A row's reference is its maximum at some time
+/// and stays until a score exceeds it by more than ATTN_SLACK: then, which is rare, what was summed
+/// up is multiplied before the block's products are added.
 template <class T, class Source, class Mask, class Walk>
 class AttnVector {
  public:
@@ -101,7 +106,7 @@ class AttnVector {
     bool pending = false;
     for (;;) {
       if (now.live) softmax(now);
-      if (pending) accumulate(before);
+      if (pending && before.last) finish(before);
       if (!now.live) break;
       before = now;
       pending = true;
@@ -121,10 +126,8 @@ class AttnVector {
     const int32_t spreads = (fit > lines_ ? fit : lines_) * 8;
     pipe_.InitBuffer(in_, 2, tile_.chunk * 4);
     pipe_.InitBuffer(out_, 2, out * sizeof(T));
-    pipe_.InitBuffer(acc_, most_ * dv0_ * 4);
     pipe_.InitBuffer(work_, lines_ * 64 * 4);
-    pipe_.InitBuffer(state_, (6 * most_ + 2 * ATTN_ROWS + spreads + 64) * 4);
-    acc = acc_.template Get<float>();
+    pipe_.InitBuffer(state_, (6 * most_ + 2 * ATTN_ROWS + spreads + 64 + 8) * 4);
     work = work_.template Get<float>();
     LocalTensor<float> s = state_.template Get<float>();
     Duplicate(s, 0.0f, 6 * most_ + 2 * ATTN_ROWS + spreads);
@@ -138,6 +141,7 @@ class AttnVector {
     limits = top[ATTN_ROWS];
     spread = limits[ATTN_ROWS];
     columns = spread[spreads];
+    bits = columns[64].template ReinterpretCast<uint8_t>();
     CreateVecIndex(columns.template ReinterpretCast<int32_t>(), 0, 64u);
     Cast(columns, columns.template ReinterpretCast<int32_t>(), RoundMode::CAST_NONE, 64u);
     for (int32_t i = 0; i < 2; ++i) {  // a row too many may be copied
@@ -160,10 +164,12 @@ class AttnVector {
 
   __aicore__ inline void softmax(const Walk& w) {
     CrossCoreWaitFlag(ATTN_SCORES);
+    waitOuts(w.number - 1);  // whose products came before these scores
     const int32_t step = chunkOf(w.task);
     int32_t local = 0;
     for (int32_t row = me_ * step; row < w.task.rows; row += 2 * step, local += step)
       chunk(w, row, smaller(step, w.task.rows - row), local, step);
+    if (!w.first && moved(w)) rescale(w, step);
     CrossCoreSetFlag<2, PIPE_MTE3>(ATTN_PROBS);
   }
 
@@ -210,6 +216,9 @@ class AttnVector {
       Maxs(max, top, ATTN_LOWEST, n);
     } else {
       Max(max, maxBefore, top, n);
+      Adds(top, maxBefore, ATTN_SLACK, n);
+      Compare(bits, max, top, CMPMODE::GT, 64ul, 1, {1, 1, 1, 8, 8, 8});
+      Select(max, bits, max, maxBefore, SELMODE::VSEL_TENSOR_TENSOR_MODE, static_cast<uint32_t>(n));
       Sub(factor, maxBefore, max, n);
       Exp(factor, factor, n);
     }
@@ -303,41 +312,9 @@ class AttnVector {
           static_cast<uint8_t>(n), {1, 1, 0, pitch, pitch, 1});
   }
 
-  __aicore__ inline void accumulate(const Walk& w) {
-    const AttnTask& t = w.task;
-    const int32_t step = chunkOf(t), now = static_cast<int32_t>(w.number & 1);
-    const int32_t fit = tile_.chunk / dv0_ / 8 * 8, each = fit < step ? fit : fit / step * step;
-    CrossCoreWaitFlag(ATTN_OUTS);
-    const int32_t own = ownRows(t, step);
-    for (int32_t local = 0, n = 0; local < own; local += n) {
-      const int32_t in = local % step, row = (local / step * 2 + me_) * step + in;
-      n = smaller(each, fit < step ? smaller(step - in, own - local) : own - local);
-      const LocalTensor<float> to = acc[local * dv0_];
-      if (w.count == 0) {
-        Duplicate(to, 0.0f, n * dv0_);
-        continue;
-      }
-      LocalTensor<float> o = in_.template AllocTensor<float>();
-      const int32_t runs = fit < step ? 1 : (n + step - 1) / step, run = runs == 1 ? n : step;
-      DataCopy(o, space_.outs[now][static_cast<i64>(row) * dv0_],
-               DataCopyParams(static_cast<uint16_t>(runs), static_cast<uint16_t>(run * dv0_ / 8),
-                              static_cast<uint16_t>(step * dv0_ / 8), 0));
-      in_.EnQue(o);
-      o = in_.template DeQue<float>();
-      if (w.first) {
-        Adds(to, o, 0.0f, n * dv0_);
-      } else {
-        Brcb(spread, factors[now][local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
-        scaleRows(to, to, n);
-        Add(to, to, o, n * dv0_);
-      }
-      in_.FreeTensor(o);
-    }
-    if (!w.last) return;
-    if (t.complete())
-      finish(w, own, step);
-    else
-      leave(w, own, step);
+  /// Until the products of all blocks before block `number` are summed up.
+  __aicore__ inline void waitOuts(i64 number) {
+    for (; outs_ < number; ++outs_) CrossCoreWaitFlag(ATTN_OUTS);
   }
   __aicore__ inline int32_t ownRows(const AttnTask& t, int32_t step) const {
     int32_t n = 0;
@@ -345,26 +322,87 @@ class AttnVector {
     return n;
   }
 
-  /// Divides by the sums of probabilities; a row that saw no key is zero.
-  __aicore__ inline void finish(const Walk& w, int32_t own, int32_t step) {
+  /// Whether any reference differs from that of the block before.
+  __aicore__ inline bool moved(const Walk& w) {
     const int32_t now = static_cast<int32_t>(w.number & 1);
-    const int32_t fit = smaller(step, tile_.chunk / dv0_ / 8 * 8);
-    if (own == 0) return;
+    const int32_t own = ownRows(w.task, chunkOf(w.task));
+    if (own == 0) return false;
+    Compare(bits, maxima[now], maxima[now ^ 1], CMPMODE::GT, 64ul, (own + 63) / 64,
+            {1, 1, 1, 8, 8, 8});
+    order<HardEvent::V_S>(pipe_);
+    const LocalTensor<uint64_t> words = bits.template ReinterpretCast<uint64_t>();
+    bool any = false;
+    for (int32_t i = 0; i < own; i += 64) {
+      const uint64_t rest = own - i < 64 ? (1ull << (own - i)) - 1 : ~0ull;
+      any = any || (words.GetValue(static_cast<uint32_t>(i / 64)) & rest) != 0;
+    }
+    order<HardEvent::S_V>(pipe_);
+    return any;
+  }
+
+  /// The rows at once from a core's row `local` of `own` on: there is room for them in a tile, and
+  /// they follow each other in the task, from row `row` on.
+  __aicore__ inline int32_t rowsAt(int32_t local, int32_t own, int32_t step, int32_t& row) const {
+    const int32_t in = local % step, fit = tile_.chunk / dv0_ / 8 * 8;
+    row = (local / step * 2 + me_) * step + in;
+    return smaller(smaller(fit, step - in), own - local);
+  }
+
+  /// What was summed up before this block, each row times its own factor.
+  __aicore__ inline void rescale(const Walk& w, int32_t step) {
+    const GlobalTensor<float> sum = space_.sumOf(w);
+    const LocalTensor<float> factor = factors[w.number & 1];
+    waitOuts(w.number);
+    const int32_t own = ownRows(w.task, step);
+    for (int32_t local = 0, n = 0, row = 0; local < own; local += n) {
+      n = rowsAt(local, own, step, row);
+      LocalTensor<float> o = loadSum(sum, row, n);
+      Brcb(spread, factor[local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
+      scaleRows(o, o, n);
+      order<HardEvent::V_MTE3>(pipe_);
+      DataCopy(sum[static_cast<i64>(row) * dv0_], o, static_cast<uint32_t>(n * dv0_));
+      order<HardEvent::MTE3_V>(pipe_);
+      in_.FreeTensor(o);
+    }
+  }
+  __aicore__ inline LocalTensor<float> loadSum(const GlobalTensor<float>& sum, int32_t row,
+                                               int32_t n) {
+    LocalTensor<float> o = in_.template AllocTensor<float>();
+    DataCopy(o, sum[static_cast<i64>(row) * dv0_], static_cast<uint32_t>(n * dv0_));
+    in_.EnQue(o);
+    return in_.template DeQue<float>();
+  }
+
+  /// The results of a task, or what this core found about its part of it.
+  __aicore__ inline void finish(const Walk& w) {
+    const int32_t now = static_cast<int32_t>(w.number & 1), step = chunkOf(w.task);
     const LocalTensor<float> sum = sums[now], one = factors[now];
-    Maxs(sum, sum, 1e-30f, own);
+    waitOuts(w.number + 1);
+    if (!w.task.complete()) {
+      leave(w, step);
+      return;
+    }
+    const int32_t own = ownRows(w.task, step);
+    if (own == 0) return;
+    Maxs(sum, sum, 1e-30f, own);  // a row that saw no key is zero
     Duplicate(one, 1.0f, own);
     Div(sum, one, sum, own);
-    for (int32_t local = 0, n = 0; local < own; local += n) {
-      const int32_t in = local % step, row = (local / step * 2 + me_) * step + in;
-      n = smaller(smaller(fit, step - in), own - local);
-      const LocalTensor<float> from = acc[local * dv0_];
-      Brcb(spread, sum[local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
+    const GlobalTensor<float> from = space_.sumOf(w);
+    for (int32_t local = 0, n = 0, row = 0; local < own; local += n) {
+      n = rowsAt(local, own, step, row);
       LocalTensor<T> o = out_.template AllocTensor<T>();
-      if constexpr (sizeof(T) == 2) {
-        scaleRows(from, from, n);
-        Cast(o, from, RoundMode::CAST_RINT, static_cast<uint32_t>(n * dv0_));
+      if (w.count == 0) {
+        Duplicate(o, static_cast<T>(0.0f), n * dv0_);
       } else {
-        scaleRows(o, from, n);
+        LocalTensor<float> x = loadSum(from, row, n);
+        Brcb(spread, sum[local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
+        if constexpr (sizeof(T) == 2) {
+          scaleRows(x, x, n);
+          Cast(o, x, RoundMode::CAST_RINT, static_cast<uint32_t>(n * dv0_));
+        } else {
+          scaleRows(o, x, n);
+        }
+        in_.FreeTensor(x);
       }
       out_.EnQue(o);
       o = out_.template DeQue<T>();
@@ -373,20 +411,17 @@ class AttnVector {
     }
   }
 
-  /// What a core found about its part of a task.
-  __aicore__ inline void leave(const Walk& w, int32_t own, int32_t step) {
-    const int32_t now = static_cast<int32_t>(w.number & 1);
-    const GlobalTensor<float> to = space_.partial(core_, w.task.begin > 0 ? 0 : 1);
+  __aicore__ inline void leave(const Walk& w, int32_t step) {
+    const int32_t now = static_cast<int32_t>(w.number & 1), slot = w.task.begin > 0 ? 0 : 1;
+    const GlobalTensor<float> to = space_.partial(core_, slot);
     order<HardEvent::V_MTE3>(pipe_);
-    for (int32_t local = 0; local < own; local += step) {
-      const int32_t row = (local / step * 2 + me_) * step, n = smaller(step, own - local);
+    for (int32_t local = 0, row = me_ * step; row < w.task.rows; local += step, row += 2 * step) {
+      const int32_t n = smaller(step, w.task.rows - row);
       const DataCopyExtParams few(1, static_cast<uint32_t>(n * 4), 0, 0, 0);
-      DataCopy(to[row * dv0_], acc[local * dv0_], static_cast<uint32_t>(n * dv0_));
       DataCopyPad(to[space_.maxima() + row], maxima[now][local], few);
       DataCopyPad(to[space_.sums() + row], sums[now][local], few);
     }
     order<HardEvent::MTE3_V>(pipe_);
-    const int32_t slot = w.task.begin > 0 ? 0 : 1;
     cut[slot] = true;
     parts[slot] = w.task;
   }
@@ -401,9 +436,10 @@ class AttnVector {
   Mask& mask_;
   TQue<TPosition::VECIN, 1> in_;
   TQue<TPosition::VECOUT, 1> out_;
-  TBuf<TPosition::VECCALC> acc_, work_, state_;
-  LocalTensor<float> acc, work, maxima[2], sums[2], factors[2], top, limits, spread, columns;
+  TBuf<TPosition::VECCALC> work_, state_;
+  LocalTensor<uint8_t> bits;  // of rows
+  LocalTensor<float> work, maxima[2], sums[2], factors[2], top, limits, spread, columns;
   int32_t me_, dv0_, most_, lines_;
-  i64 core_;
+  i64 core_, outs_ = 0;  // outs_: blocks whose products are known to be summed up
 };
 }  // namespace xc

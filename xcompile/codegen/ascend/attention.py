@@ -20,7 +20,6 @@ RUN = 1024  # bytes of several heads' keys that follow each other, at best
 L1 = 512 * 1024 - 256
 SCORES = 8 * 1024  # that a vector core takes at once, with 16-bit operands
 ACCUMULATORS = 32 * 1024  # floats that two vector cores keep
-MERGED_ROWS = 32  # rows that a transfer may read too many
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def choose(
                 q_slots=2, p_slots=2, panel=dv0, chunk=chunk,
                 scores=max(rows * keys, both * head_keys),
                 probs=max(rows * keys, up(both + 1, 16) * head_keys),
-                outs=(rows + MERGED_ROWS) * dv0,
+                outs=rows * dv0,
                 head_cost=16 * heads * (d + dv) * size // 33,
                 one_cost=max(16 * (d + dv) * size // 33, 1),
                 row_cost=(d + dv) // (16 if size == 2 else 4) + 6,
@@ -108,8 +107,8 @@ def _wide(d0: int, dv0: int) -> Tile | None:
         return None
     return Tile(
         rows=rows, keys=keys, piece=piece, heads=1, head_rows=0, head_keys=0, head_piece=0,
-        q=q, k=k, v=v, p=p, q_slots=1, p_slots=1, panel=panel, chunk=8 * keys,
-        scores=rows * keys, probs=rows * keys, outs=(rows + MERGED_ROWS) * dv0,
+        q=q, k=k, v=v, p=p, q_slots=1, p_slots=1, panel=panel, chunk=16 * keys,
+        scores=rows * keys, probs=rows * keys, outs=rows * dv0,
         head_cost=0, one_cost=max(16 * (d0 + dv0) * 2 // 33, 1), row_cost=(d0 + dv0) // 16 + 6,
     )  # fmt: skip
 
