@@ -69,6 +69,8 @@ CASES: dict[str, Mla | Gqa] = {
     "v3": Mla(128, 512, 64, 128, 128),
     "gqa16": Gqa(16, 4, 64),
     "gqa32": Gqa(32, 4, 128),
+    # groups of 1, 2, 4 and 8 query heads
+    **{f"g{n}d{d}": Gqa(4 * n, 4, d) for d in (64, 128) for n in (1, 2, 4, 8)},
 }
 
 

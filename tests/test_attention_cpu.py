@@ -32,10 +32,17 @@ SHAPES = {  # query heads, key/value heads, D, Dv; one key/value head: the value
     "full": (16, 1, 576, 512),
     "groups of 8": (16, 2, 64, 64),
     "groups of 20": (40, 2, 40, 24),
+    "groups of 1": (3, 3, 128, 128),
+    "groups of 2": (4, 2, 128, 64),
+    "groups of 3": (9, 3, 24, 40),
+    "groups of 4": (16, 4, 64, 64),
+    "groups of 6": (12, 2, 64, 128),
 }
 # What runs by default besides the slow rest: level, dtype, shapes.
-QUICK = {(best_isa(), "bf16"): ("16 heads", "64 heads", "128 heads", "full", "groups of 8"),
-         (best_isa(), "f32"): ("16 heads",), ("avx512bf16", "bf16"): ("16 heads",)}  # fmt: skip
+QUICK = {(best_isa(), "bf16"): ("16 heads", "64 heads", "128 heads", "full", "groups of 8",
+                               "groups of 1", "groups of 3", "groups of 4"),
+         (best_isa(), "f32"): ("16 heads", "groups of 4"),
+         ("avx512bf16", "bf16"): ("16 heads",)}  # fmt: skip
 CASES = [
     pytest.param(level, name, dtype,
                  marks=() if name in QUICK.get((level, dtype), ()) else pytest.mark.slow)

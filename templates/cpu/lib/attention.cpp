@@ -2,6 +2,7 @@
 #include "attention.hpp"
 
 #include <algorithm>
+#include <new>
 
 #include "attention_core.hpp"
 
@@ -32,9 +33,14 @@ struct Shape {
   i64 row_parts(i64 task_rows) const { return by_keys() ? 1 : ceil_div(rows, task_rows); }
 };
 
+// The kernel that a request's tasks go to.
+enum class By { dot, tiles, panels };
+
 // What run() knows about a request.
 struct Entry {
   Shape shape;
+  By by;
+  i64 heads;          // key/value heads of a task
   i64 tasks_end;      // tasks of this request and the ones before
   i64 first_partial;  // floats of partial results of the ones before
 };
@@ -49,34 +55,59 @@ struct PartialStore {
   }
 };
 
+template <class T>
+bool twisted(By by) {
+  return by == By::tiles || (by == By::dot && keys_in_pairs<T>());
+}
+
 // shape(r) gives the Shape of request r, slice(r, h) its Slice for key/value head h.
 template <class T, class GetShape, class GetSlice>
 void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, GetSlice slice) {
   // The index first, to know how many rows a task has; shape() may be asked twice.
-  i64 rows = 0, most = 0;
+  i64 rows = 0, most = 0, parts = 0;
   for (i64 r = 0; r < requests; ++r) {
     const Shape s = shape(r);
     rows += s.rows;
+    parts += s.rows ? s.key_parts() : 0;
     if (s.by_keys()) most = std::max(most, s.rows);
   }
   // Fewer rows per task while there is too little to share; rows do not affect each other.
   i64 task_rows = kTaskRows;
   while (task_rows > kPanel && rows * heads < 4 * t.n * task_rows) task_rows /= 2;
   most = std::max(most, std::min(rows, task_rows));
+  // Heads whose keys are neighbours in memory are read together, if there is enough to share.
+  i64 together = 1;
+  if (heads > 1 && requests > 0) {
+    const Slice<T> first = slice(0, 0), second = slice(0, 1);
+    if (second.k - first.k < first.k_j && second.v - first.v < first.v_j) together = heads;
+  }
+  while (t.n > 1 && together > 1 && parts * ceil_div(heads, together) < 8 * t.n)
+    together = ceil_div(together, 2);
   const size_t index_bytes = size_t(round_up(requests * i64(sizeof(Entry)) + 8, 64));
-  const size_t own_bytes = size_t(round_up(PartialStore(most, Dv).elems() * 4, 64));
-  const size_t work_bytes = std::max(
-      {panels_scratch<T>(most, D, Dv), dot_scratch<T>(D, Dv), tiles_scratch<T>(most, D, Dv)});
+  const i64 own = std::max(PartialStore(most, Dv).elems(),
+                           together * PartialStore(std::min<i64>(most, dot_rows<T>()), Dv).elems());
+  const size_t own_bytes = size_t(round_up(own * 4, 64));
+  const size_t slices_bytes = size_t(round_up(together * i64(sizeof(Slice<T>)), 64));
+  const size_t results_bytes = size_t(round_up(together * i64(sizeof(Partial)), 64));
+  const size_t work_bytes =
+      std::max({panels_scratch<T>(most, D, Dv), tiles_scratch<T>(most, D, Dv),
+                slices_bytes + results_bytes + dot_scratch<T>(together, D, Dv)});
   char* scratch = static_cast<char*>(t.scratch(index_bytes + own_bytes + work_bytes));
   Entry* index = reinterpret_cast<Entry*>(scratch);
-  float* own = reinterpret_cast<float*>(scratch + index_bytes);
+  float* own_store = reinterpret_cast<float*>(scratch + index_bytes);
   char* work = scratch + index_bytes + own_bytes;
 
   i64 tasks = 0, floats = 0, merged_rows = 0;
   for (i64 r = 0; r < requests; ++r) {
-    const Shape& s = index[r].shape = shape(r);
+    Entry& e = index[r];
+    const Shape& s = e.shape = shape(r);
     i64 split = s.key_parts();
-    tasks += s.rows ? split * s.row_parts(task_rows) * heads : 0;
+    e.by = s.rows == 0                              ? By::panels
+           : takes_tiles(slice(r, 0))               ? By::tiles
+           : s.by_keys() && s.rows <= dot_rows<T>() ? By::dot
+                                                    : By::panels;
+    e.heads = e.by == By::dot ? together : 1;
+    tasks += s.rows ? split * s.row_parts(task_rows) * ceil_div(heads, e.heads) : 0;
     index[r].tasks_end = tasks;
     index[r].first_partial = floats;
     if (s.rows && split > 1) {
@@ -89,7 +120,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
 
   struct Task {
     const Entry* entry;
-    i64 head, part;
+    i64 head, heads, part;
     Slice<T> slice;
     i64 j0, j1;
   };
@@ -97,10 +128,11 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     const Entry* e = std::upper_bound(index, index + requests, task,
                                       [](i64 at, const Entry& x) { return at < x.tasks_end; });
     const Shape& shape = e->shape;
-    i64 at = task - (e->tasks_end - shape.key_parts() * shape.row_parts(task_rows) * heads);
+    const i64 groups = ceil_div(heads, e->heads);
+    i64 at = task - (e->tasks_end - shape.key_parts() * shape.row_parts(task_rows) * groups);
     // Heads of the same keys follow each other: they are neighbours in memory.
-    i64 head = at % heads, part = at / heads;
-    Task x{e, head, part, slice(e - index, head), 0, shape.keys};
+    i64 head = at % groups * e->heads, part = at / groups;
+    Task x{e, head, std::min(e->heads, heads - head), part, slice(e - index, head), 0, shape.keys};
     if (shape.by_keys()) {
       x.j0 = part * shape.part_keys();
       x.j1 = std::min(shape.keys, x.j0 + shape.part_keys());
@@ -110,29 +142,46 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
   auto attend = [&](const Task& task, const Next<T>& next) {
     const Shape& shape = task.entry->shape;
     const Slice<T>& s = task.slice;
-    const bool tiles = takes_tiles(s);
+    const By by = task.entry->by;
     if (!shape.by_keys()) {
       i64 r0 = task.part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);
-      if (!tiles) return attend_panels<T>(s, r0, r1, 0, s.keys, work, nullptr);
-      Partial result = PartialStore(r1 - r0, Dv).at(own, true);
+      if (by == By::panels) return attend_panels<T>(s, r0, r1, 0, s.keys, work, nullptr);
+      Partial result = PartialStore(r1 - r0, Dv).at(own_store, true);
       attend_tiles(s, r0, r1, 0, s.keys, work, result, next);
       for (i64 row = r0; row < r1; ++row) finish_row(s, row, row - r0, result, 0, 1);
       return;
     }
     const i64 split = shape.key_parts();
     PartialStore store(s.rows(), Dv);
-    float* base = own;
-    if (split > 1)
-      base = partials + task.entry->first_partial + (task.head * split + task.part) * store.elems();
-    Partial result = store.at(base, tiles);
-    if (tiles)
-      attend_tiles(s, 0, s.rows(), task.j0, task.j1, work, result, next);
-    else if (s.rows() <= dot_rows<T>())
-      attend_dot(s, task.j0, task.j1, work, result);
+    // Of one part, or of the heads of a task one after the other.
+    auto result = [&](i64 h) {
+      float* base = own_store + h * store.elems();
+      if (split > 1) {
+        const i64 at = (task.head + h) * split + task.part;
+        base = partials + task.entry->first_partial + at * store.elems();
+      }
+      return store.at(base, twisted<T>(by));
+    };
+    if (by == By::dot) {
+      Slice<T>* slices = reinterpret_cast<Slice<T>*>(work);
+      Partial* results = reinterpret_cast<Partial*>(work + slices_bytes);
+      for (i64 h = 0; h < task.heads; ++h) {
+        new (&slices[h]) Slice<T>(slice(task.entry - index, task.head + h));
+        new (&results[h]) Partial(result(h));
+      }
+      attend_dot(slices, task.heads, task.j0, task.j1, work + slices_bytes + results_bytes, results,
+                 next);
+      for (i64 h = 0; split == 1 && h < task.heads; ++h)
+        for (i64 row = 0; row < s.rows(); ++row) finish_row(slices[h], row, row, results[h], 0, 1);
+      return;
+    }
+    Partial only = result(0);
+    if (by == By::tiles)
+      attend_tiles(s, 0, s.rows(), task.j0, task.j1, work, only, next);
     else
-      attend_panels<T>(s, 0, s.rows(), task.j0, task.j1, work, &result);
+      attend_panels<T>(s, 0, s.rows(), task.j0, task.j1, work, &only);
     if (split == 1)
-      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, row, result, 0, 1);
+      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, row, only, 0, 1);
   };
   // A few neighbours in a row: each knows what comes next.
   const i64 run = t.n == 1 ? std::max<i64>(1, tasks) : std::max<i64>(1, tasks / (8 * t.n));
@@ -157,7 +206,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     Slice<T> s = slice(&e - index, head);
     PartialStore store(s.rows(), Dv);
     Partial first =
-        store.at(partials + e.first_partial + head * split * store.elems(), takes_tiles(s));
+        store.at(partials + e.first_partial + head * split * store.elems(), twisted<T>(e.by));
     for (i64 row = r0; row < r1; ++row) finish_row(s, row, row, first, store.elems(), split);
   });
 }

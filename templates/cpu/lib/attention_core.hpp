@@ -72,18 +72,38 @@ struct Partial {
   float* out;
   float *max, *sum;  // one per row; row r's output is out + r * ld
   i64 ld;
-  bool twisted;  // columns lie as attend_tiles leaves them: see untwist
+  bool twisted;  // columns lie as pairs of values leave them: see untwist
+};
+
+/// Keys [j0, j1) of a slice that this thread is to attend next, for prefetching; slice may be null.
+template <class T>
+struct Next {
+  const Slice<T>* slice;
+  i64 j0, j1;
 };
 
 /// Rows the dot-product path takes at once; more go through the panel kernels.
 template <class T>
 int dot_rows();
 
-/// Keys [j0, j1) against all rows (<= dot_rows) of the slice, streaming keys and values once.
+/// Keys [j0, j1) against all rows (<= dot_rows) of each of `heads` slices, equally far apart in
+/// memory, streaming keys and values once. results[h] holds slice h's rows from its start, rounded
+/// up to 16, with ld a multiple of 32; twisted where keys_in_pairs.
 template <class T>
-void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial& result);
+void attend_dot(const Slice<T>* slices, i64 heads, i64 j0, i64 j1, void* scratch,
+                const Partial* results, const Next<T>& next);
 template <class T>
-size_t dot_scratch(i64 D, i64 Dv);
+size_t dot_scratch(i64 heads, i64 D, i64 Dv);
+
+/// Whether attend_dot adds values of bf16 in pairs of keys, which twists its results.
+template <class T>
+constexpr bool keys_in_pairs() {
+#if XC_BF16_DOT
+  return sizeof(T) == 2;
+#else
+  return false;
+#endif
+}
 
 /// Keys [j0, j1) against rows [r0, r1) by panel products. With `result` null the rows are
 /// normalised and written to s.o.
@@ -96,13 +116,6 @@ size_t panels_scratch(i64 rows, i64 D, i64 Dv);
 /// Whether attend_tiles takes this slice.
 template <class T>
 bool takes_tiles(const Slice<T>& s);
-
-/// Keys [j0, j1) of a slice that this thread is to attend next, for prefetching; slice may be null.
-template <class T>
-struct Next {
-  const Slice<T>* slice;
-  i64 j0, j1;
-};
 
 /// Keys [j0, j1) against rows [r0, r1) by tiles of 16 rows and 16 keys; each key is read once for
 /// all rows. `result` holds rows r0.. from its start, rounded up to 16, with ld a multiple of 32.

@@ -1,131 +1,369 @@
-// Decode attention: few query rows per key, so keys and values stream through once and dot
-// products stay in vector registers. Memory bound.
+// Decode attention: few query rows per key, so keys and values stream through once. A vector holds
+// R rows times G = VL / R keys: a piece of a key is repeated for all rows, and halving sums turn
+// the products of G keys into G scores per row, on which the softmax runs with full vectors. All
+// heads of a block of keys are done before the next block: their keys are neighbours in memory.
 #include <algorithm>
 
 #include "attention_core.hpp"
-#include "transpose.hpp"
+#include "attention_lanes.hpp"
 
 namespace xc {
 namespace {
 
-constexpr i64 kBlock = 64;  // keys per inner block
+constexpr i64 kBlock = 64;  // keys per block
 constexpr int kMaxDotRows = 16;
-constexpr int kOut = VL == 16 ? 4 : 2;  // value vectors per pass
+constexpr int kMaxR = VL < 8 ? VL : 8;            // rows of a chunk
+constexpr int kChunks = kMaxDotRows / kMaxR + 2;  // of one head at most
 
-// Rows of one head lie far apart, out of reach of the hardware prefetcher.
-template <class T>
-inline void prefetch_row(const T* row, i64 n) {
-  const char* p = reinterpret_cast<const char*>(row);
-  for (i64 b = 0; b < n * i64(sizeof(T)); b += 64) __builtin_prefetch(p + b);
-}
-
-// A vector's worth of one dot product. Queries are stored in the type the instruction wants.
-template <class T>
-struct Dot {
-  using Query = float;
-  static constexpr int step = VL;
-  static vf load(const T* p) { return vload(p); }
-  static vf load_n(const T* p, int n) { return vload_n(p, n); }
-  static void add(vf& c, vf key, const float* q) { c += key * vload(q); }
+// Rows of one head that are computed together, and their running state, lane by lane.
+struct Chunk {
+  float max[VL], sum[VL];
+  int32_t limit[VL];  // visible keys, less the lane's place among G keys
+  i64 first_limit;
+  int row, rows, R;
+  float* q;
 };
-#if XC_BF16_DOT
-template <>
-struct Dot<bf16> {
-  using Query = bf16;
-  static constexpr int step = 32;
-  static vf load(const bf16* p) { return vload(reinterpret_cast<const float*>(p)); }
-  static vf load_n(const bf16* p, int n) {
-    bf16 buf[step] = {};
-    std::memcpy(buf, p, size_t(n) * sizeof(bf16));
-    return load(buf);
-  }
-  static void add(vf& c, vf key, const bf16* q) { c = dot_bf16(c, key, load(q)); }
-};
-#endif
-template <class T>
-using Query = typename Dot<T>::Query;
 
-// score[r][i] = scale * q[r] . k[i] for VL keys. Partial sums of a key live in one vector;
-// transposing VL of them turns the horizontal sums into vertical ones. `ahead`: rows to prefetch.
+// What is fetched into L2 while one row of a cache is worked on: as much of the next block.
 template <class T>
-void scores(const Query<T>* q, i64 q_ld, int rows, const T* const* kp, i64 D, float scale,
-            float* score, i64 score_ld, const T* const* ahead, i64 ahead_n) {
-  using Op = Dot<T>;
-  vf sums[kMaxDotRows][VL];
-  const i64 whole = D / Op::step * Op::step;
-  const int tail = int(D - whole);
-  for (int i = 0; i < VL; ++i) {
-    const T* key = kp[i];
-    prefetch_row(ahead[i], ahead_n);
-    int r = 0;
-    for (; r + 4 <= rows; r += 4) {
-      const Query<T>* qr = q + r * q_ld;
-      vf c[4] = {};
-      auto step = [&](vf kv, i64 d) {
-#pragma GCC unroll 4
-        for (int l = 0; l < 4; ++l) Op::add(c[l], kv, qr + l * q_ld + d);
-      };
-      for (i64 d = 0; d < whole; d += Op::step) step(Op::load(key + d), d);
-      if (tail) step(Op::load_n(key + whole, tail), whole);
-      for (int l = 0; l < 4; ++l) sums[r + l][i] = c[l];
-    }
-    for (; r < rows; ++r) {
-      const Query<T>* qr = q + r * q_ld;
-      vf c0 = {}, c1 = {};
-      i64 d = 0;
-      for (; d + 2 * Op::step <= whole; d += 2 * Op::step) {
-        Op::add(c0, Op::load(key + d), qr + d);
-        Op::add(c1, Op::load(key + d + Op::step), qr + d + Op::step);
-      }
-      if (d < whole) Op::add(c0, Op::load(key + d), qr + d);
-      if (tail) Op::add(c1, Op::load_n(key + whole, tail), qr + whole);
-      sums[r][i] = c0 + c1;
-    }
-  }
-  for (int r = 0; r < rows; ++r) {
-    transpose(sums[r]);
-#pragma GCC unroll 4
-    for (int step = VL / 2; step > 0; step /= 2)
+struct Ahead {
+  const T *const *k = nullptr, *const *v = nullptr;  // null: nothing
+
+  template <int Bytes>
+  static void fetch(const T* const* rows, i64 i, i64 bytes) {
+    if (!rows) return;
+    const char* p = reinterpret_cast<const char*>(rows[i]);
+    if constexpr (Bytes > 0) {
 #pragma GCC unroll 8
-      for (int i = 0; i < step; ++i) sums[r][i] += sums[r][i + step];
-    vstore(score + r * score_ld, scale * sums[r][0]);
+      for (int b = 0; b < Bytes; b += 64) __builtin_prefetch(p + b, 0, 2);
+    } else {
+      for (i64 b = 0; b < bytes; b += 64) __builtin_prefetch(p + b, 0, 2);
+    }
   }
+};
+
+// One vector of scores: R rows against the G keys kp[0..G). Size: D if it is known here, else 0.
+template <class T, int R, int Size>
+inline vf scores(const float* q, const T* const* kp, i64 D, const T* const* ahead) {
+  using Op = Dot<T>;
+  constexpr int G = VL / R, step = G * Op::elems;
+  vf c[G];
+  if constexpr (Size > 0) {
+    static_assert(Size % (2 * step) == 0, "whole steps");
+#pragma GCC unroll 16
+    for (int i = 0; i < G; ++i) {
+      const T* key = kp[i];
+      vf a = {}, b = {};
+      Ahead<T>::template fetch<Size* int(sizeof(T))>(ahead, i, 0);
+#pragma GCC unroll 64
+      for (int u = 0; u < Size / step; u += 2) {
+        Op::add(a, repeat<G>(key + u * step), q + u * VL * Op::parts);
+        Op::add(b, repeat<G>(key + (u + 1) * step), q + (u + 1) * VL * Op::parts);
+      }
+      c[i] = a + b;
+    }
+    return sum_lanes<1, G>(c);
+  }
+  const i64 whole = D / step * step;
+#pragma GCC unroll 16
+  for (int i = 0; i < G; ++i) {
+    const T* key = kp[i];
+    Ahead<T>::template fetch<0>(ahead, i, D * i64(sizeof(T)));
+    const float* at = q;
+    vf a = {}, b = {};
+    i64 d = 0;
+    for (; d + 2 * step <= whole; d += 2 * step, at += 2 * VL * Op::parts) {
+      Op::add(a, repeat<G>(key + d), at);
+      Op::add(b, repeat<G>(key + d + step), at + VL * Op::parts);
+    }
+    if (d < whole) Op::add(a, repeat<G>(key + d), at), at += VL * Op::parts;
+    if (whole < D) {
+      T rest[step] = {};
+      std::memcpy(rest, key + whole, size_t(D - whole) * sizeof(T));
+      Op::add(b, repeat<G>(rest), at);
+    }
+    c[i] = a + b;
+  }
+  return sum_lanes<1, G>(c);
 }
 
-// out[r][0..kOut*VL) += sum_i p[r][i] v[i], R rows.
+// Additive mask of a chunk's rows in the order of its scores.
 template <class T, int R>
-void add_values(const float* p, const T* const* vp, i64 n, i64 col, int width, float* out, i64 ld,
-                const T* const* ahead, i64 ahead_n) {
-  vf c[R][kOut];
+void gather_mask(const Slice<T>& s, const Chunk& c, i64 j, i64 n, float* mask) {
+  constexpr int G = VL / R;
+  for (int r = 0; r < R; ++r)
+    for (i64 i = 0; i < n; i += VL) {
+      float m[VL];
+      const int row = c.row + std::min(r, c.rows - 1);
+      vstore(m, s.mask_values(row, j + i, int(std::min<i64>(VL, n - i))));
+      for (int g = 0; g < VL; g += G)
+        std::memcpy(mask + (i + g) * R + r * G, m + g, G * sizeof(float));
+    }
+}
+
+// Scores x of `vectors` vectors to probabilities, in place: fp32, or bf16 in the first halves.
+template <class T, int R>
+void softmax(Chunk& c, float* x, i64 vectors, i64 j, bool ragged, float* decay) {
+  constexpr int G = VL / R;
+  const vf old = vload(c.max);
+  vf m = old;
+  if (ragged) {
+    vi limit;
+    std::memcpy(&limit, c.limit, sizeof limit);
+    limit -= int32_t(j);
+    for (i64 i = 0; i < vectors; ++i)
+      vstore(x + i * VL, select(limit > int32_t(i * G), vload(x + i * VL), splat(-kInf)));
+  }
+  for (i64 i = 0; i < vectors; ++i) m = vmax(vload(x + i * VL), m);
+  m = max_lanes<G>(m);
+  const vf base = select(m == -kInf, vf{}, m);
+  vf s0 = {}, s1 = {};
+  auto exponential = [&](i64 i) {
+    const vf e = math::exp(vload(x + i * VL) - base);
+    if constexpr (Dot<T>::pairs) {
+      const vh h = round_bf16(e);
+      std::memcpy(x + i * VL / 2, &h, sizeof h);
+    } else {
+      vstore(x + i * VL, e);
+    }
+    return e;
+  };
+  i64 i = 0;
+  for (; i + 2 <= vectors; i += 2) {
+    s0 += exponential(i);
+    s1 += exponential(i + 1);
+  }
+  if (i < vectors) s0 += exponential(i);
+  const vf factor = math::exp(old - base);
+  vstore(decay, factor);
+  vstore(c.sum, vload(c.sum) * factor + (s0 + s1));
+  vstore(c.max, m);
+}
+
+#if XC_BF16_DOT
+typedef uint16_t vpair __attribute__((vector_size(64)));  // 32 bf16 values
+
+inline vpair load_32(const bf16* p, int valid) {
+  vpair v = {};
+  if (valid >= 32)
+    std::memcpy(&v, p, sizeof v);
+  else
+    std::memcpy(&v, p, size_t(valid) * 2);
+  return v;
+}
+
+template <int High, int... I>
+inline vf zip(vpair a, vpair b, std::integer_sequence<int, I...>) {
+  return (vf)__builtin_shufflevector(a, b, (I / 8 * 8 + High * 4 + I % 8 / 2 + (I % 2) * 32)...);
+}
+
+// out[R][C * 32] = decay out + p v over n keys, two at a time, an even number of rows in vp.
+// Columns come out as zip leaves them: see untwist.
+template <int R, int C>
+void add_pairs(const float* p, const float* decay, const bf16* const* vp, i64 n, i64 col, int width,
+               float* out, i64 ld, const bf16* const* ahead, i64 ahead_bytes) {
+  constexpr int G = VL / R, pairs = G / 2;
+  constexpr auto lanes = std::make_integer_sequence<int, 32>();
+  vf c[R][2 * C];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < 2 * C; ++v) c[r][v] = decay[r * G] * vload(out + r * ld + v * VL);
+  auto step = [&](auto whole, const float* at, i64 j) {
+    const bf16 *even = vp[j] + col, *odd = vp[j + 1] + col;
+    if (ahead) {
+      Ahead<bf16>::fetch<0>(ahead, j, ahead_bytes);
+      Ahead<bf16>::fetch<0>(ahead, j + 1, ahead_bytes);
+    }
 #pragma GCC unroll 4
+    for (int v = 0; v < C; ++v) {
+      const int valid = whole() ? 32 : width - v * 32;
+      const vpair a = load_32(even + v * 32, valid), b = load_32(odd + v * 32, valid);
+      const vf low = zip<0>(a, b, lanes), high = zip<1>(a, b, lanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const vf weight = splat(at[r * pairs]);
+        c[r][2 * v] = dot_bf16(c[r][2 * v], low, weight);
+        c[r][2 * v + 1] = dot_bf16(c[r][2 * v + 1], high, weight);
+      }
+    }
+  };
+  auto run = [&](auto whole) {
+    for (i64 j = 0; j < n; j += G, p += VL / 2)
+#pragma GCC unroll 8
+      for (int i = 0; i < pairs; ++i)
+        if (j + 2 * i < n) step(whole, p + i, j + 2 * i);
+  };
+  width >= C * 32 ? run(std::true_type()) : run(std::false_type());
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < 2 * C; ++v) vstore(out + r * ld + v * VL, c[r][v]);
+}
+#endif
+
+// out[R][C * VL] = decay out + p v over n keys.
+template <class T, int R, int C>
+void add_values(const float* p, const float* decay, const T* const* vp, i64 n, i64 col, int width,
+                float* out, i64 ld, const T* const* ahead, i64 ahead_bytes) {
+  constexpr int G = VL / R;
+  vf c[R][C];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kOut; ++v) c[r][v] = vload(out + r * ld + v * VL);
-  for (i64 i = 0; i < n; ++i) {
-    const T* value = vp[i] + col;
-    if (ahead_n) prefetch_row(ahead[i], ahead_n);
-    vf x[kOut];
-    if (width >= kOut * VL) {
+    for (int v = 0; v < C; ++v) c[r][v] = decay[r * G] * vload(out + r * ld + v * VL);
+  auto step = [&](const float* at, const T* value) {
+    vf x[C];
+    if (width >= C * VL) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kOut; ++v) x[v] = vload(value + v * VL);
+      for (int v = 0; v < C; ++v) x[v] = vload(value + v * VL);
     } else {
-      for (int v = 0; v < kOut; ++v) {
-        int left = width - v * VL;
-        x[v] = left > 0 ? vload_n(value + v * VL, left) : vf{};
-      }
+      for (int v = 0; v < C; ++v) x[v] = vload_n(value + v * VL, width - v * VL);
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < kOut; ++v) c[r][v] += p[r * kBlock + i] * x[v];
+      for (int v = 0; v < C; ++v) c[r][v] += at[r * G] * x[v];
+  };
+  for (i64 j = 0; j < n; ++j) {
+    if (ahead) Ahead<T>::template fetch<0>(ahead, j, ahead_bytes);
+    step(p + j / G * VL + j % G, vp[j] + col);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kOut; ++v) vstore(out + r * ld + v * VL, c[r][v]);
+    for (int v = 0; v < C; ++v) vstore(out + r * ld + v * VL, c[r][v]);
 }
 
-i64 padded(i64 n) { return round_up(n, kOut * VL); }
+// All columns of a chunk. Accumulators fill half of the registers or less.
+template <class T, int R>
+void values(const float* p, const float* decay, const T* const* vp, i64 n, i64 Dv, float* out,
+            i64 ld, const T* const* ahead) {
+  const i64 bytes = Dv * i64(sizeof(T));
+  i64 col = 0;
+  auto pass = [&](auto columns, auto call) {
+    call(int(std::min<i64>(columns(), Dv - col)), out + col, col == 0 ? ahead : nullptr);
+    col += columns();
+  };
+#if XC_BF16_DOT
+  if constexpr (Dot<T>::pairs) {
+    auto add = [&](auto C) {
+      pass(std::integral_constant<int, C() * 32>(), [&](int width, float* to, auto next) {
+        add_pairs<R, C()>(p, decay, vp, n, col, width, to, ld, next, bytes);
+      });
+    };
+    constexpr int C = R > 4 ? 1 : 2;
+    while (col + C * 32 <= ld) add(std::integral_constant<int, C>());
+    while (col < Dv) add(std::integral_constant<int, 1>());
+    return;
+  }
+#endif
+  auto add = [&](auto C) {
+    pass(std::integral_constant<int, C() * VL>(), [&](int width, float* to, auto next) {
+      add_values<T, R, C()>(p, decay, vp, n, col, width, to, ld, next, bytes);
+    });
+  };
+  constexpr int C = VL == 16 ? (R > 4 ? 2 : 4) : R > 4 ? 1 : 2;
+  while (col < Dv && col + C * VL <= ld) add(std::integral_constant<int, C>());
+  while (col < Dv) add(std::integral_constant<int, std::min(C, 2)>());
+}
+
+// Keys j .. j+n of one head for one chunk of rows.
+template <class T, int R>
+void attend_block(const Slice<T>& s, Chunk& c, const T* const* kp, const T* const* vp, i64 j, i64 n,
+                  float* x, float* mask, float* out, i64 ld, const Ahead<T>& ahead) {
+  constexpr int G = VL / R;
+  const i64 vectors = ceil_div(n, G);
+  auto score = [&](auto size) {
+    for (i64 i = 0; i < vectors; ++i) {
+      const T* const* next = ahead.k ? ahead.k + i * G : nullptr;
+      vstore(x + i * VL, s.scale * scores<T, R, size()>(c.q, kp + i * G, s.D, next));
+    }
+  };
+  if (s.D == 64)
+    score(std::integral_constant<int, 64>());
+  else if (s.D == 128)
+    score(std::integral_constant<int, 128>());
+  else
+    score(std::integral_constant<int, 0>());
+  if (s.mask) {
+    gather_mask<T, R>(s, c, j, n, mask);
+    for (i64 i = 0; i < vectors; ++i) vstore(x + i * VL, vload(x + i * VL) + vload(mask + i * VL));
+  }
+  alignas(64) float decay[VL];
+  softmax<T, R>(c, x, vectors, j, j + n > c.first_limit || n % G, decay);
+  values<T, R>(x, decay, vp, n, s.Dv, out, ld, ahead.v);
+}
+
+// Queries of a chunk, as scores() takes them; rows past the end repeat the last.
+template <class T, int R>
+void start_chunk(const Slice<T>& s, Chunk& c) {
+  using Op = Dot<T>;
+  constexpr int G = VL / R, step = G * Op::elems;
+  c.first_limit = s.keys;
+  for (int r = 0; r < R; ++r) {
+    const i64 row = c.row + std::min(r, c.rows - 1);
+    const i64 limit = s.limit(row);
+    c.first_limit = std::min(c.first_limit, limit);
+    for (int g = 0; g < G; ++g) {
+      c.max[r * G + g] = -kInf, c.sum[r * G + g] = 0.0f;
+      c.limit[r * G + g] = int32_t(limit - g);
+    }
+    const T* q = s.q_row(row);
+    float* to = c.q + r * G;
+    for (i64 d = 0; d < s.D; d += step, to += VL * Op::parts) {
+      T piece[step] = {};
+      std::memcpy(piece, q + d, size_t(std::min<i64>(step, s.D - d)) * sizeof(T));
+      if constexpr (Op::parts == 2) {
+        for (int g = 0; g < G; ++g)
+          to[g] = to_f32(piece[2 * g]), to[VL + g] = to_f32(piece[2 * g + 1]);
+      } else {
+        std::memcpy(to, piece, sizeof piece);
+      }
+    }
+  }
+}
+
+template <class F>
+void with_rows(int R, F call) {
+  if (R == 1) return call(std::integral_constant<int, 1>());
+  if (R == 2) return call(std::integral_constant<int, 2>());
+  if constexpr (kMaxR > 4)
+    if (R == 8) return call(std::integral_constant<int, 8>());
+  call(std::integral_constant<int, 4>());
+}
+
+// Floats of one head's queries, whatever its chunks.
+i64 query_floats(i64 D) { return 2 * (kMaxDotRows + kMaxR) * round_up(D, 2 * VL); }
+
+// Carves aligned arrays out of the scratch buffer; with a null base it only measures.
+template <class T>
+struct Buffers {
+  char* base;
+  size_t bytes = 0;
+  Chunk* chunks;
+  float *queries, *x, *mask;
+  T* zeros;
+  // of the first head: this block's keys and values, the next one's, and of another head
+  const T **k0, **v0, **next_k, **next_v, **kp, **vp;
+  const T **ahead_k, **ahead_v;  // rows of all heads of the next block, in the order of memory
+
+  template <class U>
+  U* take(i64 count) {
+    char* at = base + bytes;
+    bytes += size_t(round_up(count * i64(sizeof(U)), 64));
+    return reinterpret_cast<U*>(at);
+  }
+  Buffers(void* scratch, i64 heads, i64 D, i64 Dv) : base(static_cast<char*>(scratch)) {
+    chunks = take<Chunk>(heads * kChunks);
+    queries = take<float>(heads * query_floats(D));
+    x = take<float>(kMaxR * kBlock);
+    mask = take<float>(kMaxR * kBlock);
+    zeros = take<T>(Dv);
+    for (const T*** p : {&k0, &v0, &next_k, &next_v, &kp, &vp}) *p = take<const T*>(kBlock + VL);
+    for (const T*** p : {&ahead_k, &ahead_v}) *p = take<const T*>(heads * kBlock + VL);
+  }
+};
 
 }  // namespace
 
@@ -136,83 +374,83 @@ int dot_rows() {
 }
 
 template <class T>
-size_t dot_scratch(i64 D, i64 Dv) {
-  return size_t(kMaxDotRows * (padded(D) + padded(Dv) + kBlock) * 4 + 4 * kBlock * 8 + 256);
+size_t dot_scratch(i64 heads, i64 D, i64 Dv) {
+  return Buffers<T>(nullptr, heads, D, Dv).bytes;
 }
 
 template <class T>
-void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial& result) {
+void attend_dot(const Slice<T>* slices, i64 heads, i64 j0, i64 j1, void* scratch,
+                const Partial* results, const Next<T>& next) {
+  const Slice<T>& s = slices[0];
+  Buffers<T> b(scratch, heads, s.D, s.Dv);
   const int rows = int(s.rows());
-  const i64 q_ld = padded(s.D), out_ld = padded(s.Dv);
-  Query<T>* q = static_cast<Query<T>*>(scratch);
-  float* out = reinterpret_cast<float*>(q + kMaxDotRows * q_ld);
-  float* p = out + kMaxDotRows * out_ld;
-  // Pointers to this block's keys and values and to the next one's. Scoring prefetches the values,
-  // adding the values prefetches the next keys.
-  const T** kp = reinterpret_cast<const T**>(p + kMaxDotRows * kBlock);
-  const T **vp = kp + kBlock, **next_k = vp + kBlock, **next_v = next_k + kBlock;
-  for (int r = 0; r < rows; ++r) {
-    const T* from = s.q_row(r);
-    for (i64 d = 0; d < q_ld; d += VL)
-      vstore(q + r * q_ld + d, vload_n(from + d, int(std::clamp<i64>(s.D - d, 0, VL))));
-    result.max[r] = -kInf;
-    result.sum[r] = 0.0f;
+  int chunks = 0;
+  for (i64 h = 0; h < heads; ++h) {
+    float* q = b.queries + h * query_floats(s.D);
+    chunks = 0;
+    for (int row = 0; row < rows;) {
+      Chunk& c = b.chunks[h * kChunks + chunks++];
+      c.row = row, c.q = q, c.rows = std::min(rows - row, kMaxR);
+      c.R = c.rows > 4 ? kMaxR : c.rows > 2 ? 4 : c.rows;
+      row += c.rows;
+      with_rows(c.R, [&](auto R) { start_chunk<T, R()>(slices[h], c); });
+      q += 2 * c.R * round_up(s.D, 2 * VL);
+    }
+    std::fill_n(results[h].out, rows * results[h].ld, 0.0f);
   }
-  std::fill(out, out + rows * out_ld, 0.0f);
+  std::fill_n(b.zeros, s.Dv, T{});
 
-  // A block short of keys repeats its last one.
-  auto locate = [&](i64 j, const T** k, const T** v) {
-    i64 n = std::min(kBlock, j1 - j);
-    if (n <= 0) return;
-    s.gather(j, n, k, v);
-    for (i64 i = n; i < kBlock; ++i) k[i] = k[n - 1], v[i] = v[n - 1];
-  };
-  locate(j0, next_k, next_v);
-  for (i64 i = 0; i < std::min(kBlock, j1 - j0); ++i) prefetch_row(next_k[i], s.D);
-
+  const bool latent = s.v == s.k && s.v_j == s.k_j;
+  const i64 apart = heads > 1 ? slices[1].k - s.k : 0, v_apart = heads > 1 ? slices[1].v - s.v : 0;
+  i64 coming = std::min(kBlock, j1 - j0);
+  s.gather(j0, coming, b.next_k, b.next_v);
   for (i64 j = j0; j < j1; j += kBlock) {
-    const i64 n = std::min(kBlock, j1 - j);
-    std::swap(kp, next_k);
-    std::swap(vp, next_v);
-    locate(j + kBlock, next_k, next_v);
-    for (i64 i = 0; i < n; i += VL)
-      scores(q, q_ld, rows, kp + i, s.D, s.scale, p + i, kBlock, vp + i, s.Dv);
-    for (int r = 0; r < rows; ++r) {
-      float* pr = p + r * kBlock;
-      if (s.mask)
-        for (i64 i = 0; i < n; i += VL)
-          vstore(pr + i, vload(pr + i) + s.mask_values(r, j + i, int(std::min<i64>(VL, n - i))));
-      for (i64 i = std::clamp<i64>(s.limit(r) - j, 0, n); i < round_up(n, VL); ++i) pr[i] = -kInf;
-      float max = maximum(pr, n, result.max[r]);
-      float base = max == -kInf ? 0.0f : max;
-      float decay = math::exp(result.max[r] - base);
-      vf total = {};
-      for (i64 i = 0; i < n; i += VL) {
-        vf e = math::exp(vload(pr + i) - base);
-        total += e;
-        vstore(pr + i, e);
-      }
-      float sum = 0.0f;
-      for (int l = 0; l < VL; ++l) sum += total[l];
-      result.sum[r] = result.sum[r] * decay + sum;
-      if (max != result.max[r])
-        for (i64 d = 0; d < out_ld; d += VL)
-          vstore(out + r * out_ld + d, decay * vload(out + r * out_ld + d));
-      result.max[r] = max;
+    const i64 n = coming;
+    std::swap(b.k0, b.next_k), std::swap(b.v0, b.next_v);
+    const Slice<T>* then = j + kBlock < j1 ? &s : next.slice;
+    coming = 0;
+    if (then) {
+      const i64 first = then == &s ? j + kBlock : next.j0;
+      coming = std::clamp<i64>((then == &s ? j1 : next.j1) - first, 0, kBlock);
+      then->gather(first, coming, b.next_k, b.next_v);
     }
-    for (i64 col = 0; col < s.Dv; col += kOut * VL) {
-      int width = int(std::min<i64>(kOut * VL, s.Dv - col)), r = 0;
-      auto ahead = [&] { return col == 0 && r == 0 && j + kBlock < j1 ? s.D : i64(0); };
-      for (; r + 4 <= rows; r += 4)
-        add_values<T, 4>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld, next_k,
-                         ahead());
-      for (; r < rows; ++r)
-        add_values<T, 1>(p + r * kBlock, vp, n, col, width, out + r * out_ld + col, out_ld, next_k,
-                         ahead());
+    for (i64 i = 0, u = 0; i < coming; ++i)
+      for (i64 h = 0; h < heads; ++h, ++u) {
+        b.ahead_k[u] = b.next_k[i] + h * apart;
+        b.ahead_v[u] = b.next_v[i] + h * v_apart;
+      }
+    std::fill_n(b.ahead_k + heads * coming, heads * (kBlock - coming) + VL, s.k);
+    std::fill_n(b.ahead_v + heads * coming, heads * (kBlock - coming) + VL, s.v);
+    // A vector short of keys repeats the last key; a value without a partner is paired with zeros.
+    for (i64 i = n; i < round_up(n, VL); ++i) b.k0[i] = b.k0[n - 1];
+    for (i64 h = 0; h < heads; ++h) {
+      for (i64 i = 0; i < round_up(n, VL); ++i) b.kp[i] = b.k0[i] + h * apart;
+      for (i64 i = 0; i < n; ++i) b.vp[i] = b.v0[i] + h * v_apart;
+      b.vp[n] = b.zeros;
+      for (int i = 0; i < chunks; ++i) {
+        Chunk& c = b.chunks[h * kChunks + i];
+        float* out = results[h].out + c.row * results[h].ld;
+        Ahead<T> ahead;
+        if (coming && i == 0) ahead.k = b.ahead_k + h * n;
+        if (coming && i == 0 && !latent) ahead.v = b.ahead_v + h * n;
+        with_rows(c.R, [&](auto R) {
+          attend_block<T, R()>(slices[h], c, b.kp, b.vp, j, n, b.x, b.mask, out, results[h].ld,
+                               ahead);
+        });
+      }
     }
   }
-  for (int r = 0; r < rows; ++r)
-    std::memcpy(result.out + r * result.ld, out + r * out_ld, size_t(s.Dv) * 4);
+  for (i64 h = 0; h < heads; ++h)
+    for (int i = 0; i < chunks; ++i) {
+      const Chunk& c = b.chunks[h * kChunks + i];
+      const int G = VL / c.R;
+      for (int r = 0; r < c.rows; ++r) {
+        float sum = 0.0f;
+        for (int g = 0; g < G; ++g) sum += c.sum[r * G + g];
+        results[h].max[c.row + r] = c.max[r * G];
+        results[h].sum[c.row + r] = sum;
+      }
+    }
 }
 
 namespace {
