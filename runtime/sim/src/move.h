@@ -1,9 +1,11 @@
 // What the data movement and cube sources share: registers of a core, routes, checked transfers.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "ascsim/cube.h"
 #include "ascsim/datacopy.h"
+#include "internal.h"
 
 namespace ascsim {
 
@@ -67,6 +69,44 @@ inline Place rounded(Place p) {
   return p;
 }
 
+// GM to L1 asked for by a vector core (the input of a Matmul object): the cube core of its group
+// copies.
+struct ServedCopy {
+  std::unique_ptr<AsCube> cube;
+  ServedCopy(const Place& dst, const Place& src) {
+    if (dst.mem == Mem::L1 && src.mem == Mem::GM && isAiv()) cube = std::make_unique<AsCube>();
+  }
+};
+
+// A UB tensor written into the L1 of the group's cube core, as the matrix calls do by messages.
+struct ForeignL1 {
+  Core* cube;
+  explicit ForeignL1() : cube(&aicOfGroup()) { orderWith(*cube); }
+  uint8_t* ptr(uint64_t address, uint64_t bytes) {
+    if (address + bytes > memSize(Mem::L1))
+      fail(kBounds, "writes bytes [0x%llx, 0x%llx) of L1, which has 0x%x bytes",
+           static_cast<unsigned long long>(address),
+           static_cast<unsigned long long>(address + bytes), memSize(Mem::L1));
+    uint8_t* p = cube->ptr(Mem::L1, address);
+    Shadow& s = *cube->local[static_cast<int>(Mem::L1)].shadow;
+    for (uint64_t a = address; a < address + bytes; ++a) s.init_[a / 32] |= 1u << (a % 32);
+    return p;
+  }
+};
+
+// A path of data copies, and the pipe that it is on.
+struct Route {
+  Mem src, dst;
+  Pipe pipe;
+  const char* mnemonic;
+};
+const Route& routeOf(Mem src, Mem dst);
+void checkPlaces(Instr& i, const Place& dst, const Place& src, uint32_t gmAlign);
+void checkExt(const ExtParams& p, DType type);
+// Transfers that memory sees: one, where runs touch.
+uint64_t burstsOf(uint64_t count, uint64_t bytes, int64_t step);
+// The plain strided copy of every route.
+void copyRuns(const Place& dst, const Place& src, const Runs& r, DType type, uint32_t gmAlign);
 // Declares `runs` runs of `bytes` each, `step` apart, as one access where they touch.
 void declareRuns(Instr& i, const Place& p, uint64_t count, uint64_t bytes, int64_t step,
                  bool write);
