@@ -7,7 +7,7 @@ through a whitelist (an artifact's text is untrusted, so ``sympy.sympify``, whic
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -69,7 +69,30 @@ def evaluate(e: Dim, env: Mapping[str, int]) -> int:
     """The value of a dim; `env` maps symbol names to ints."""
     if isinstance(e, int):
         return e
-    return int(e.subs({s: env[s.name] for s in e.free_symbols}))
+    value = _evaluate(e, env)
+    return int(e.subs({s: env[s.name] for s in e.free_symbols})) if value is None else value
+
+
+def _evaluate(e: sympy.Basic, env: Mapping[str, int]) -> int | None:
+    """`evaluate` without sympy's arithmetic, which takes milliseconds for a step's dims; None for
+    what it does not know, such as fractions."""
+    if isinstance(e, sympy.Symbol):
+        return env[e.name]
+    if isinstance(e, sympy.Integer):
+        return int(e)
+    known = _ARITHMETIC.get(type(e))
+    args = [_evaluate(a, env) for a in e.args] if known is not None else [None]
+    return known(args) if known is not None and None not in args else None
+
+
+_ARITHMETIC: dict[type, Callable[[list], int]] = {
+    sympy.Add: sum,
+    sympy.Mul: prod,
+    sympy.Max: max,
+    sympy.Min: min,
+    FloorDiv: lambda a: a[0] // a[1],
+    Mod: lambda a: a[0] % a[1],
+}
 
 
 def free_names(e: object) -> set[str]:
