@@ -17,7 +17,8 @@ struct Space : MoeSpace {
   GM_ADDR gateUp;  // T [entries, 2 * innerPitch]
   i64 rowPitch;
   __aicore__ inline Space(GM_ADDR base, const MoeSizes& s)
-      : MoeSpace(base, s, MOE_RING * Tile::SUMS * static_cast<i64>(sizeof(T)), sizeof(T)) {
+      : MoeSpace(base, s, MOE_RING * Tile::SUMS * static_cast<i64>(sizeof(T)), sizeof(T),
+                 sizeof(T)) {
     constexpr i64 SIZE = sizeof(T);
     rowPitch = alignUp(s.hidden, 16);
     rows = this->out + alignUp(s.entries() * this->outPitch * SIZE, 512);
@@ -200,8 +201,8 @@ __aicore__ inline void gateUp(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR
   walk.init(space, team, s.inner, s.hidden);
   Rows<T> source(space.rows, space.rowPitch);
   Halves<Tile> sink(space.gateUp, space.innerPitch);
-  MoeCube<Tile, Rows<T>, Halves<Tile>, WholeExperts<Tile>>(pipe, weights, nullptr, s.inner, s.hidden, source,
-                                                           sink)
+  MoeCube<Tile, Rows<T>, Halves<Tile>, WholeExperts<Tile>>(pipe, weights, nullptr, s.inner,
+                                                           s.hidden, source, sink)
       .run(walk);
 }
 
@@ -262,10 +263,10 @@ __aicore__ inline void down(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR w
   const Space<First> space(workspace, s);
   WholeExperts<Tile> walk;
   walk.init(space, team, s.hidden, s.inner);
-  MoeRows<T> source(space);
+  MoeRows<T> source(space.inner, space.innerPitch);
   MoeSorted<Tile> sink(space);
-  MoeCube<Tile, MoeRows<T>, MoeSorted<Tile>, WholeExperts<Tile>>(pipe, weights, nullptr, s.hidden, s.inner,
-                                                                 source, sink)
+  MoeCube<Tile, MoeRows<T>, MoeSorted<Tile>, WholeExperts<Tile>>(pipe, weights, nullptr, s.hidden,
+                                                                 s.inner, source, sink)
       .run(walk);
 }
 
@@ -274,7 +275,7 @@ template <class First, class W>
 __aicore__ inline void combine(TPipe& pipe, Team team, const MoeSizes& s, GM_ADDR expert,
                                GM_ADDR weight, GM_ADDR y, GM_ADDR workspace) {
   const Space<First> space(workspace, s);
-  MoeCombine<typename First::Type, W> sum;
+  MoeCombine<typename First::Type, W, First> sum;
   sum.run(pipe, team, s, space, expert, weight, y, true);
 }
 }  // namespace unfused

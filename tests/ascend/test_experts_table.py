@@ -26,7 +26,7 @@ extern "C" __global__ __mix__(1, 2) void probe{at}(
   TPipe pipe;
   Team team{{(int32_t)GetBlockIdx(), (int32_t)GetBlockNum()}};
   const MoeSizes s{{n, k, e, h, i, h}};
-  const MoeSpace space(space_, s, MOE_RING * First::SUMS * sizeof({t}), sizeof({t}));
+  const MoeSpace space(space_, s, MOE_RING * First::SUMS * sizeof({t}), sizeof({t}), sizeof({t}));
   if ASCEND_IS_AIV {{
     team.count *= 2;
     MoeSort sort;

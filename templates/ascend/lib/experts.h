@@ -1,5 +1,6 @@
 // Routed experts: each token's rows through the MLPs of its experts, and their weighted sum.
 #pragma once
+#include "experts_combine.h"
 #include "experts_cube.h"
 #include "experts_vector.h"
 
@@ -22,7 +23,7 @@ __aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_
                                   GM_ADDR upBias = nullptr, GM_ADDR downBias = nullptr) {
   using T = typename Tile1::Type;
   constexpr i64 RING = MOE_RING * Tile1::SUMS * static_cast<i64>(sizeof(T));
-  const MoeSpace space(workspace, s, RING, sizeof(T));
+  const MoeSpace space(workspace, s, RING, sizeof(T), sizeof(T));
   Team cubes = team;
   i64 rows = 0;
   if ASCEND_IS_AIV {
@@ -62,7 +63,7 @@ __aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_
   if ASCEND_IS_AIC {
     MoeWalk<Tile2> again;
     again.init(space, cubes, 1, s.hidden, s.inner);
-    MoeRows<T> source(space);
+    MoeRows<T> source(space.inner, space.innerPitch);
     MoeSorted<Tile2> sink(space);
     MoeCube<Tile2, MoeRows<T>, MoeSorted<Tile2>>(pipe, down, downBias, s.hidden, s.inner, source,
                                                  sink)
@@ -72,7 +73,7 @@ __aicore__ inline void moeExperts(TPipe& pipe, Team team, const MoeSizes& s, GM_
   }
   SyncAll<false>();
   if ASCEND_IS_AIV {
-    MoeCombine<T, W> combine;
+    MoeCombine<T, W, Tile2> combine;
     combine.run(pipe, team, s, space, expert, weight, y, rows == s.entries());
   }
 }

@@ -8,7 +8,8 @@ namespace xc {
 constexpr int32_t MOE_BATCH = 16;  // short transfers that are issued in one go
 
 /// Rows of x by token, fetched one by one, or runs of rows that are equally far apart. Where it
-/// can, it moves 16-bit elements in pairs, since a stride of a transfer is below 65536 elements.
+/// can, it moves small elements four bytes at a time, since a stride of a transfer is below 65536
+/// elements. Rows of int8_t are padded to 32.
 template <class T>
 class MoeGather {
  public:
@@ -19,6 +20,8 @@ class MoeGather {
                                  int32_t at) const {
     if (sizeof(T) == 2 && ldx_ % 2 == 0 && depth % 2 == 0)
       return some(dst.template ReinterpretCast<float>(), t, ldx_ / 2, k / 2, depth / 2, at);
+    if constexpr (sizeof(T) == 1)
+      return some(dst.template ReinterpretCast<float>(), t, ldx_ / 4, k / 4, (depth + 3) / 4, at);
     return some(dst, t, ldx_, k, depth, at);
   }
 
@@ -65,8 +68,7 @@ class MoeGather {
 template <class T>
 class MoeRows {
  public:
-  __aicore__ inline MoeRows(const MoeSpace& space)
-      : rows_(global<T>(space.inner)), pitch_(space.innerPitch) {}
+  __aicore__ inline MoeRows(GM_ADDR rows, i64 pitch) : rows_(global<T>(rows)), pitch_(pitch) {}
   __aicore__ inline int32_t load(const LocalTensor<T>& dst, const MoeTask& t, i64 k, int32_t depth,
                                  int32_t) const {
     const bool once = t.m == 1 || pitch_ > 65535;  // row by row, and a single one twice
@@ -84,15 +86,15 @@ class MoeRows {
   i64 pitch_;
 };
 
-/// Sub-tiles of the first product go, rounded, to a ring that the vector cores empty: m x PANEL, or
-/// gate's columns, then up's, each m x PANEL / 2.
+/// Sub-tiles of the first product go, as Tile::Cell, to a ring that the vector cores empty: m x
+/// PANEL, or gate's columns, then up's, each m x PANEL / 2.
 template <class Tile>
 class MoeRing {
  public:
-  using T = typename Tile::Type;
+  using T = typename Tile::Cell;
   __aicore__ inline MoeRing(const MoeSpace& space, i64 bytes, int32_t cube)
       : ring_(global<T>(space.ring + cube * bytes)) {}
-  __aicore__ inline void put(const LocalTensor<float>& sums, const MoeTask& t, i64) {
+  __aicore__ inline void put(const LocalTensor<typename Tile::Sum>& sums, const MoeTask& t, i64) {
     if (count_ >= MOE_RING) CrossCoreWaitFlag(MOE_EMPTIED);
     const GlobalTensor<T> to = ring_[count_++ % MOE_RING * Tile::SUMS];
     fromL0C(to, sums, Tile::WIDTH, t.m, t.m16, Tile::WIDTH);
@@ -110,14 +112,15 @@ class MoeRing {
   i64 count_ = 0;
 };
 
-/// Results of the second product go, rounded, to rows as they are sorted.
+/// Results of the second product go, as Tile::Cell, to rows as they are sorted.
 template <class Tile>
 class MoeSorted {
  public:
-  using T = typename Tile::Type;
+  using T = typename Tile::Cell;
   __aicore__ inline MoeSorted(const MoeSpace& space)
       : out_(global<T>(space.out)), pitch_(space.outPitch) {}
-  __aicore__ inline void put(const LocalTensor<float>& sums, const MoeTask& t, i64 panel) {
+  __aicore__ inline void put(const LocalTensor<typename Tile::Sum>& sums, const MoeTask& t,
+                             i64 panel) {
     const i64 col = panel * Tile::COLUMNS;
     fromL0C(out_[t.row * pitch_ + col], sums, pitch_, t.m, t.m16,
             static_cast<int32_t>(least(Tile::COLUMNS, pitch_ - col)));
@@ -192,6 +195,7 @@ template <class Tile, class Source, class Sink, class Walk = MoeWalk<Tile>>
 class MoeCube {
  public:
   using T = typename Tile::Type;
+  using Sum = typename Tile::Sum;
   static constexpr int32_t K0 = Tile::K0, PANEL = Tile::COLUMNS;
 
   /// weights: packed [experts, panels, depth / K0, PANEL, K0]; bias: float [experts, panels, PANEL]
@@ -237,7 +241,7 @@ class MoeCube {
     b1_ = a1_[2 * MOE_A / sizeof(T)];
     a2_ = l0a_.Get<T>();
     b2_ = l0b_.Get<T>();
-    c_ = l0c_.Get<float>();
+    c_ = l0c_.Get<Sum>();
     if constexpr (Tile::BIAS) {
       pipe_.InitBuffer(table_, 1024);
       bias1_ = l1_.Get<float>()[(2 * MOE_A + MOE_SLOTS * MOE_B) / 4];
@@ -300,11 +304,11 @@ class MoeCube {
     const int32_t slot = (cOut_ + c.sub) % Tile::WIDE;
     const LocalTensor<T> a = a1_[((aOut_ + c.piece) & 1) * (MOE_A / sizeof(T)) + c.at * t.m16];
     const LocalTensor<T> b = b1_[bOut_ * (MOE_B / sizeof(T))];
-    const LocalTensor<float> sums = c_[slot * Tile::SUMS];
+    const LocalTensor<Sum> sums = c_[slot * Tile::SUMS];
     const bool first = c.k == 0 && c.at == 0;
     loaded_.wait(bOut_);
     if (first) cFree_.wait(slot);
-    const int32_t most = HALF / (t.m16 > PANEL ? t.m16 : PANEL) / 16 * 16;
+    const int32_t most = HALF / (t.m16 > PANEL ? t.m16 : PANEL) / Tile::GRAIN * Tile::GRAIN;
     for (int32_t at = 0; at < c.length; at += most) {
       const int32_t length = c.length - at < most ? c.length - at : most;
       step(sums, a[at * t.m16], b[at * PANEL], t, length, first && at == 0);
@@ -332,7 +336,7 @@ class MoeCube {
   }
 
   /// K [0, length) of what L1 holds, through L0.
-  __aicore__ inline void step(const LocalTensor<float>& sums, const LocalTensor<T>& a,
+  __aicore__ inline void step(const LocalTensor<Sum>& sums, const LocalTensor<T>& a,
                               const LocalTensor<T>& b, const MoeTask& t, int32_t length,
                               bool first) {
     const int32_t m16 = t.m16;
@@ -357,10 +361,14 @@ class MoeCube {
     q.n = PANEL;
     q.k = static_cast<uint16_t>(length);
     q.cmatrixInitVal = first && !Tile::BIAS;
-    if (first && Tile::BIAS)
-      Mmad(sums, a2, b2, bias, q);
-    else
+    if constexpr (Tile::BIAS) {
+      if (first)
+        Mmad(sums, a2, b2, bias, q);
+      else
+        Mmad(sums, a2, b2, q);
+    } else {
       Mmad(sums, a2, b2, q);
+    }
     // A product of few fractals may start before the one before it has written its sums.
     if (m16 / 16 * (PANEL / 16) < 10) PipeBarrier<PIPE_M>();
     free_.set(at0_);
@@ -379,7 +387,8 @@ class MoeCube {
   TBuf<TPosition::B2> l0b_;
   TBuf<TPosition::CO1> l0c_;
   LocalTensor<T> a1_, b1_, a2_, b2_;
-  LocalTensor<float> c_, bias1_, bias2_;  // bias of each buffer of B; of each half of L0
+  LocalTensor<Sum> c_;
+  LocalTensor<float> bias1_, bias2_;  // bias of each buffer of B; of each half of L0
   TBuf<TPosition::C2> table_;
   Flags<HardEvent::MTE2_MTE1, MOE_SLOTS> loaded_;
   Flags<HardEvent::MTE1_MTE2, MOE_SLOTS> bFree_;

@@ -28,11 +28,14 @@ struct MoeSpace {
   GM_ADDR tokens;   // int32 [rows]: token of each row
   GM_ADDR ring;     // per cube core MOE_RING tiles of gate and up
   GM_ADDR inner;    // T [rows, innerPitch]
-  GM_ADDR out;      // T [rows, outPitch]
-  i64 rowsAt;       // in `table`, in int32
+  GM_ADDR out;      // T, or int32 sums, [rows, outPitch]
+  GM_ADDR end;
+  i64 rowsAt;  // in `table`, in int32
   i64 innerPitch, outPitch;
 
-  __aicore__ inline MoeSpace(GM_ADDR base, const MoeSizes& s, i64 ringBytes, i64 size) {
+  /// size, outSize: bytes of an element of `inner`, of `out`
+  __aicore__ inline MoeSpace(GM_ADDR base, const MoeSizes& s, i64 ringBytes, i64 size,
+                             i64 outSize) {
     rowsAt = alignUp(s.experts, MOE_LINE);
     innerPitch = alignUp(s.inner, 16);
     outPitch = alignUp(s.hidden, 16);
@@ -45,9 +48,10 @@ struct MoeSpace {
     tokens = after(places, s.entries() * 4);
     inner = after(tokens, s.entries() * 4);
     out = after(inner, s.entries() * innerPitch * size);
+    end = after(out, s.entries() * outPitch * outSize);
   }
 
- private:
+ protected:
   __aicore__ inline static GM_ADDR after(GM_ADDR p, i64 bytes) { return p + alignUp(bytes, 512); }
 };
 

@@ -18,17 +18,21 @@ struct MoeTask {
 };
 
 /// One of the two products: x w_e^T of at most ROWS rows and PANEL columns a sub-tile, plus a bias
-/// with BIASED. A packed panel of a gated weight holds PANEL / 2 results.
+/// with BIASED. A packed panel of a gated weight holds PANEL / 2 results. Sums of int8_t leave as
+/// they are, and what reads them scales them and adds the bias.
 template <class T, int32_t PANEL, int32_t ROWS, bool GATED, bool BIASED = false>
 struct MoeTile {
   using Type = T;
-  static constexpr bool GATE = GATED, BIAS = BIASED;
+  static constexpr bool INT8 = sizeof(T) == 1;
+  using Sum = typename Std::conditional<INT8, int32_t, float>::type;
+  using Cell = typename Std::conditional<INT8, int32_t, T>::type;  // what the cube cores write
+  static constexpr bool GATE = GATED, BIAS = BIASED && !INT8, LATE_BIAS = BIASED && INT8;
   static constexpr int32_t COLUMNS = PANEL, MOST = ROWS;
-  static constexpr int32_t K0 = 32 / sizeof(T);
+  static constexpr int32_t K0 = 32 / sizeof(T), GRAIN = K0 < 16 ? 16 : K0;  // of cuts of K
   static constexpr int32_t WIDTH = GATED ? PANEL / 2 : PANEL;
-  static constexpr int32_t SUMS = ROWS * PANEL;  // floats of a sub-tile in L0C
+  static constexpr int32_t SUMS = ROWS * PANEL;  // of a sub-tile in L0C, 4 bytes each
   static constexpr int32_t WIDE = 128 * 1024 / 4 / SUMS < 4 ? 128 * 1024 / 4 / SUMS : 4;
-  static constexpr int32_t KC = MOE_B / (PANEL * static_cast<int32_t>(sizeof(T))) / 16 * 16;
+  static constexpr int32_t KC = MOE_B / (PANEL * static_cast<int32_t>(sizeof(T))) / GRAIN * GRAIN;
   static_assert(WIDE >= 2 && PANEL % 16 == 0 && ROWS % 16 == 0 && WIDTH % 16 == 0, "tile");
 
   __aicore__ inline static i64 panels(i64 width) { return ceilDiv(width, WIDTH); }

@@ -238,10 +238,11 @@ __aicore__ inline constexpr QuantMode_t quantOf() {
     return QuantMode_t::NoQuant;
 }
 
-/// m x n of L0C's sums (columns of m16 rows) to a row-major matrix, rounded to T.
-template <class T>
-__aicore__ inline void fromL0C(const GlobalTensor<T>& dst, const LocalTensor<float>& src,
-                               i64 stride, int32_t m, int32_t m16, int32_t n) {
+/// m x n of L0C's sums (columns of m16 rows) to a row-major matrix, rounded to T. S: float, or
+/// int32_t as T then is.
+template <class T, class S>
+__aicore__ inline void fromL0C(const GlobalTensor<T>& dst, const LocalTensor<S>& src, i64 stride,
+                               int32_t m, int32_t m16, int32_t n) {
   FixpipeParamsV220 p;
   p.nSize = static_cast<uint16_t>(n);
   p.mSize = static_cast<uint16_t>(m);

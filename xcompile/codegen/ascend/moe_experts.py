@@ -47,35 +47,54 @@ def choose(chip: Chip, width: int, gated: bool) -> Cut:
 
 
 def workspace_bytes(
-    entries: Dim, experts: int, hidden: int, inner: int, size: int, sums: int
+    entries: Dim,
+    experts: int,
+    hidden: int,
+    inner: int,
+    size: int,
+    sums: int,
+    cell: int | None = None,
+    result: int | None = None,
 ) -> Dim:
-    """Bytes that MoeSpace lays out, whatever the routing; sums: Cut.sums of the first product."""
+    """Bytes that MoeSpace lays out, whatever the routing.
+
+    size    bytes of an element; cell, result: of one in the ring, in the second product's rows
+    sums    Cut.sums of the first product
+    """
 
     def up(n: int, to: int) -> int:
         return -(-n // to) * to
 
     table = up(up(experts, LINE) + experts, 128) * 4
-    fixed = up(experts * 4, 512) + table + 2 * CORES * LINE * 4 + CORES * RING * sums * size
-    row = 12 + (up(inner, 16) + up(hidden, 16)) * size
+    ring = CORES * RING * sums * (cell or size)
+    fixed = up(experts * 4, 512) + table + 2 * CORES * LINE * 4 + ring
+    row = 12 + up(inner, 16) * size + up(hidden, 16) * (result or size)
     return fixed + entries * row + 9 * 512
+
+
+def kinds(cuts: tuple[Cut, Cut], gated: bool) -> tuple[str, str]:
+    """How both weights are packed, without what comes first (nz or row)."""
+    return f"{cuts[0].panel}_experts{'_gated' if gated else ''}", f"{cuts[1].panel}_experts"
+
+
+def check(n: Node) -> None:
+    """Raises UnsupportedError for more experts a token than a tile of the weighted sum has."""
+    if int(n.inputs[1].shape[1]) > TOPK:
+        raise UnsupportedError(f"{n.op.name} of more than {TOPK} experts a token ({n.origin})")
 
 
 def build(b: AscendBuilder, n: Node) -> Phase:
     x, expert, _, up, down, *biases = n.inputs
     experts, hidden, inner = (int(d) for d in down.shape)
-    if int(expert.shape[1]) > TOPK:
-        raise UnsupportedError(f"moe_experts of more than {TOPK} experts a token ({n.origin})")
+    check(n)
     gated = is_gated(up.shape, down.shape)
-    up_cut, down_cut = choose(b.target.chip, inner, gated), choose(b.target.chip, hidden, False)
-    kinds = [f"{up_cut.panel}_experts{'_gated' if gated else ''}", f"{down_cut.panel}_experts"]
-    packing = {3 + k: f"nz{kind}" for k, kind in enumerate(kinds)}
-    if biases:
-        packing |= {5 + k: f"row{kind}" for k, kind in enumerate(kinds)}
+    cuts = choose(b.target.chip, inner, gated), choose(b.target.chip, hidden, False)
+    formats = [f"{how}{kind}" for how in ("nz", "row") for kind in kinds(cuts, gated)]
     size = x.dtype.itemsize
     return b.generic(
         n,
-        packing=packing,
-        workspace=workspace_bytes(expert.type.numel, experts, hidden, inner, size, up_cut.sums),
-        cuts=(up_cut, down_cut),
+        packing={3 + k: kind for k, kind in enumerate(formats[: 2 + len(biases)])},
+        workspace=workspace_bytes(expert.type.numel, experts, hidden, inner, size, cuts[0].sums),
+        cuts=cuts,
         gated=gated,
     )
