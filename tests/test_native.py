@@ -179,6 +179,34 @@ def test_weights_that_change_are_packed_again(compiled: list[compiler.Compiled])
     torch.testing.assert_close(run(call, 2, 1)[0], run(model, 2, 1)[0], rtol=2e-5, atol=2e-5)
 
 
+class Memory(torch.nn.Module):
+    """One graph writes a buffer, another one only reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(4, 8))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, at: int, write: bool) -> Tensor:
+        if write:
+            self.rows[at : at + x.shape[0]] = 2 * x
+        return x @ self.rows.t()
+
+
+def test_a_buffer_that_another_graph_wrote_is_read_again(
+    compiled: list[compiler.Compiled],
+) -> None:
+    model = Memory().requires_grad_(False)
+    ours = copy.deepcopy(model)
+    call = fast(ours)
+    for at in (0, 2):
+        x = torch.randn(2, 8)
+        for write in (True, False):
+            torch.testing.assert_close(call(x, at, write), model(x, at, write))
+            torch.testing.assert_close(ours.rows, model.rows)
+    assert not any(writes_whole_caches(c) for c in compiled)
+
+
 # -- prepare ---------------------------------------------------------------------------------------
 def mixture(**sizes: Any) -> nd.Mixture:
     torch.manual_seed(0)

@@ -145,6 +145,9 @@ class _Call:
         outs = self.executor(*given)
         for k, t in strided.items():
             t.copy_(given[k])
+        for k in self.state:  # torch does not see the write, nor would a graph that packed it
+            if not given[k].is_inference():
+                torch.autograd.graph.increment_version(given[k])
         return tuple(outs[x] if kind == "value" else x for kind, x in self.imported.outputs)
 
     def _refresh(self, args: Sequence[Any]) -> None:
