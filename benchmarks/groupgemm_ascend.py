@@ -3,6 +3,7 @@
     python -m benchmarks.groupgemm_ascend [--inner 128,512] [--sizes 16,64] [--routing uniform]
     python -m benchmarks.groupgemm_ascend --local
     python -m benchmarks.groupgemm_ascend --prefill
+    python -m benchmarks.groupgemm_ascend --local --dtype int8
 
 Hidden size 7168, bf16, 910B1; whole gated experts (gate, up, activation, down, weighted sum). The
 separate operations (groupgemm_unfused.h) are six launches: sort, copy of the tokens, first product
@@ -14,6 +15,9 @@ sizes fewer experts are simulated, and fewer for a token, so that experts have a
 (see EXPERTS). --local: sizes are mean rows of an expert, of 8 experts with 2 for a token, as where
 V3's are spread over 32 devices. --prefill: 4096 rows for 16 experts. A point takes a minute of CPU
 time at most.
+
+--dtype int8: instead of separate operations, the fused kernel of bf16 weights against the one of
+int8 weights (W8A8). Where those say `separate`, `fused`, it prints `bf16`, `int8`.
 
 Routings: `uniform` and `zipf` draw different experts for a token; `onehot` sends every row to one
 expert. `cut` is the time saved, `xLLM` what it publishes for its grouped product, `possible` what a
@@ -41,6 +45,7 @@ from rich.table import Table
 
 from xcompile import sim
 from xcompile.codegen.ascend.moe_experts import choose, workspace_bytes
+from xcompile.codegen.ascend.moe_experts_int8 import workspace_int8
 from xcompile.targets.ascend import CHIPS
 
 LIB = Path(__file__).parents[1] / "templates" / "ascend" / "lib"
@@ -107,7 +112,30 @@ extern "C" __global__ __vector__ void combine(ARGUMENTS) {{
   BEGIN unfused::combine<First, float>(pipe, team, s, AT(expert), AT(weight), AT(y), AT(space));
 }}
 """
+SOURCE_INT8 = """
+#include "experts_int8.h"
+using namespace xc;
+using First = MoeTile<int8_t, {a.panel}, {a.rows}, true>;
+using Second = MoeTile<int8_t, {b.panel}, {b.rows}, false>;
+#define AT(p) reinterpret_cast<GM_ADDR>(p)
+
+extern "C" __global__ __mix__(1, 2) void int8(
+    int64_t x, int64_t expert, int64_t weight, int64_t up, int64_t upScale, int64_t down,
+    int64_t downScale, int64_t y, int64_t space, int64_t n, int64_t k, int64_t e, int64_t h,
+    int64_t i) {{
+  TPipe pipe;
+  Team team{{(int32_t)GetBlockIdx(), (int32_t)GetBlockNum()}};
+  if ASCEND_IS_AIV {{
+    team.count *= 2;
+  }}
+  moeExpertsInt8<First, Second, bfloat16_t, float, MoeAct::silu>(
+      pipe, team, MoeSizes{{n, k, e, h, i, h}}, AT(x), AT(expert), AT(weight), AT(up), AT(upScale),
+      AT(down), AT(downScale), AT(y), AT(space));
+  PipeBarrier<PIPE_ALL>();
+}}
+"""
 FUSED = (("fused", CHIP.aic),)
+INT8 = (("int8", CHIP.aic),)
 UNFUSED = (
     ("sort_rows", CHIP.aiv),
     ("copy_rows", CHIP.aiv),
@@ -178,17 +206,20 @@ def zeros(size: int) -> torch.Tensor:
     return torch.from_numpy(room[start : start + size])
 
 
+def bf16(*shape: int) -> torch.Tensor:
+    return zeros(2 * math.prod(shape)).view(torch.bfloat16).view(shape)
+
+
 @dataclass(frozen=True)
 class Call:
-    """Tensors in the memory of the simulated device, and the sizes of the problem."""
+    """Tensors in the memory of the simulated device, and the sizes of the problem.
 
-    x: torch.Tensor
-    ids: torch.Tensor
-    weight: torch.Tensor
-    up: torch.Tensor  # packed, as the tiles want it
-    down: torch.Tensor
-    y: torch.Tensor
-    space: torch.Tensor
+    memory  in the order of the kernel's arguments: x, ids, weight, up, down (each packed, as the
+            tiles want it; of int8, each followed by its scales), y, workspace
+    """
+
+    text: str
+    memory: tuple[torch.Tensor, ...]
     experts: int
     inner: int
 
@@ -200,11 +231,7 @@ class Call:
         deep = -(-inner // 16) * 16
         space = int(workspace_bytes(n * k, experts, HIDDEN, inner, 2, first.sums))
         space += n * k * (HIDDEN + 2 * deep) * 2 + 1024  # of the separate operations
-
-        def bf16(*shape: int) -> torch.Tensor:
-            return zeros(2 * math.prod(shape)).view(torch.bfloat16).view(shape)
-
-        return cls(
+        memory = (
             bf16(n, HIDDEN),
             align(ids),
             align(torch.ones(n, k)),
@@ -212,26 +239,43 @@ class Call:
             bf16(experts, panels[1] * second.panel * deep),
             bf16(n, HIDDEN),
             zeros(space),
-            experts,
-            inner,
         )
+        return cls(SOURCE.format(a=first, b=second), memory, experts, inner)
+
+    @classmethod
+    def int8(cls, ids: torch.Tensor, experts: int, inner: int) -> Call:
+        n, k = ids.shape
+        first, second = choose(CHIP, inner, True), choose(CHIP, HIDDEN, False)
+        channels = (
+            -(-inner // (first.panel // 2)) * first.panel,
+            -(-HIDDEN // second.panel) * second.panel,
+        )
+        memory = (
+            bf16(n, HIDDEN),
+            align(ids),
+            align(torch.ones(n, k)),
+            zeros(experts * channels[0] * HIDDEN),
+            zeros(experts * channels[0] * 4),
+            zeros(experts * channels[1] * (-(-inner // 32) * 32)),
+            zeros(experts * channels[1] * 4),
+            bf16(n, HIDDEN),
+            zeros(int(workspace_int8(n, n * k, experts, HIDDEN, inner, 2, first.sums))),
+        )
+        return cls(SOURCE_INT8.format(a=first, b=second), memory, experts, inner)
 
     def run(self, names: tuple[tuple[str, int], ...], checks: str = "none") -> Run:
         """Kernels one after the other, beginning with a cold L2."""
-        first, second = choose(CHIP, self.inner, True), choose(CHIP, HIDDEN, False)
         folders = [LIB, Path(__file__).parent]
-        text = SOURCE.format(a=first, b=second)
         kernels = [
-            sim.load(text, name, blocks=blocks, include=folders, checks=checks)
+            sim.load(self.text, name, blocks=blocks, include=folders, checks=checks)
             for name, blocks in names
         ]
         lib = kernels[0].module.lib
         # Addresses, not arrays: those would move to other memory for each launch.
-        memory = self.x, self.ids, self.weight, self.up, self.down, self.y, self.space
-        address = [t.data_ptr() for t in memory]
-        sizes = *self.ids.shape, self.experts, HIDDEN, self.inner
+        address = [t.data_ptr() for t in self.memory]
+        sizes = *self.memory[1].shape, self.experts, HIDDEN, self.inner
         us, read, written = {}, 0.0, 0.0
-        for t in memory:
+        for t in self.memory:
             lib.ascsim_gm_add(ctypes.c_void_p(t.data_ptr()), ctypes.c_size_t(t.nbytes), 1)
         try:
             lib.ascsim_cold_l2()
@@ -242,22 +286,28 @@ class Call:
                 read += report["bytes"]["HBM read"]
                 written += report["bytes"]["HBM write"]
         finally:
-            for t in memory:
+            for t in self.memory:
                 lib.ascsim_gm_remove(ctypes.c_void_p(t.data_ptr()))
         return Run(us, read, written)
 
 
-def measure(inner: int, tokens: int, routing: str, experts: int, topk: int) -> Row:
+def measure(
+    inner: int, tokens: int, routing: str, experts: int, topk: int, int8: bool = False
+) -> Row:
     begun = time.process_time()
     ids = route(routing, tokens, topk, experts)
     n, k = ids.shape
     call = Call.make(ids, experts, inner)
-    runs = [call.run(names) for names in (UNFUSED, FUSED)]
+    if int8:
+        runs = [call.run(FUSED), Call.int8(ids, experts, inner).run(INT8)]
+    else:
+        runs = [call.run(UNFUSED), call.run(FUSED)]
     counts = ids.flatten().bincount()
     active = int((counts > 0).sum())
     written = n * HIDDEN * 2.0
-    read = active * 3.0 * HIDDEN * inner * 2 + n * HIDDEN * 2 + n * k * 12
-    cube = n * k * 6.0 * HIDDEN * inner / (CHIP.aic * PEAK * CHIP.clock)
+    size = 1 if int8 else 2
+    read = active * 3.0 * HIDDEN * inner * size + n * HIDDEN * 2 + n * k * 12
+    cube = n * k * 6.0 * HIDDEN * inner / (CHIP.aic * PEAK * CHIP.clock) * size / 2
     bound = max((read + written) / CHIP.hbm, cube) * 1e6
     return Row(
         *(inner, tokens, routing, experts, active, int(counts.max()), runs[0], runs[1]),
@@ -269,29 +319,31 @@ def rows(
     inners: tuple[int, ...] = tuple(EXPERTS),
     tokens: tuple[int, ...] = TOKENS,
     routings: tuple[str, ...] = ROUTINGS,
+    int8: bool = False,
 ) -> Iterator[Row]:
     for routing in routings:
         for inner in inners:
             for n in tokens:
                 e = EXPERTS[inner]
-                yield measure(inner, n, routing, e, e // 32)
+                yield measure(inner, n, routing, e, e // 32, int8)
 
 
 def local(
     inners: tuple[int, ...] = tuple(EXPERTS),
     sizes: tuple[int, ...] = TOKENS,
     routings: tuple[str, ...] = ROUTINGS,
+    int8: bool = False,
 ) -> Iterator[Row]:
     for routing in routings:
         for inner in inners:
             for m in sizes:
-                yield measure(inner, m * 8 // 2, routing, 8, 2)
+                yield measure(inner, m * 8 // 2, routing, 8, 2, int8)
 
 
-def prefill(routings: tuple[str, ...] = ROUTINGS) -> Iterator[Row]:
+def prefill(routings: tuple[str, ...] = ROUTINGS, int8: bool = False) -> Iterator[Row]:
     """4096 rows for 16 experts: bound by the cubes."""
     for routing in routings:
-        yield measure(2048, 4096, routing, 16, 1)
+        yield measure(2048, 4096, routing, 16, 1, int8)
 
 
 def main() -> None:
@@ -303,22 +355,25 @@ def main() -> None:
     p.add_argument("--routing", default=",".join(ROUTINGS))
     p.add_argument("--local", action="store_true", help="8 experts, sizes are mean rows of each")
     p.add_argument("--prefill", action="store_true", help="4096 rows for 16 experts")
+    p.add_argument("--dtype", choices=("bf16", "int8"), default="bf16", help="of the weights")
     p.add_argument("--phases", action="store_true", help="also times of the separate launches")
     a = p.parse_args()
+    int8 = a.dtype == "int8"
     table = Table(
-        *("inner", "tokens", "routing", "experts", "active", "most rows", "separate us"),
-        *("fused us", "ratio", "cut", "xLLM", "possible", "least", "read", "written", "copy"),
+        *("inner", "tokens", "routing", "experts", "active", "most rows"),
+        *(("bf16 us", "int8 us") if int8 else ("separate us", "fused us")),
+        *("ratio", "cut", "xLLM", "possible", "least", "read", "written", "copy"),
         "cpu s",
     )
     inners, sizes = (tuple(int(x) for x in text.split(",")) for text in (a.inner, a.sizes))
     routings = tuple(a.routing.split(","))
     if a.prefill:
-        found = prefill(routings)
+        found = prefill(routings, int8)
     else:
-        found = (local if a.local else rows)(inners, sizes, routings)
+        found = (local if a.local else rows)(inners, sizes, routings, int8)
     for r in found:
         published = None
-        if r.routing == "uniform" and not a.local and not a.prefill:
+        if r.routing == "uniform" and not (a.local or a.prefill or int8):
             published = PUBLISHED.get((r.inner, r.tokens))
         before, after = r.unfused.total, r.fused.total
         line = (

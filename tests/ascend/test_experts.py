@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 
 import xcompile
 import xcompile.frontend.torch_ops  # registers xllm::moe_experts
+from tests.zoo_moe import H, tiny
 from xcompile import sim
 from xcompile.codegen.ascend.moe_experts import choose, workspace_bytes
+from xcompile.frontend.huggingface import prepared
 from xcompile.ops.moe import ACTIVATIONS, CLAMPED, MOE_EXPERTS, gate, is_gated
 from xcompile.targets.ascend import CHIPS
 from xcompile.targets.ascend_pack import pack
@@ -321,3 +324,31 @@ def test_compiled(act: str, limit: float, gated: bool, biased: bool) -> None:
         x, ids, w = inputs(n)
         exact = exactly(x, ids, w, model.up, model.down, act, limit, model.biases)
         close(step(x, ids, w), exact, model(x, ids, w))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["gpt_oss", "nemotron_h"])
+def test_experts_of_a_model(family: str, dtype: torch.dtype) -> None:
+    """Their own modules: biases, turned and interleaved weights and a clamped unit; no gate."""
+    model = tiny(family, dtype, 8, 2)
+    model.set_experts_implementation("eager")
+    name, experts = next(
+        (n, m) for n, m in model.named_modules() if type(m).__name__.endswith("Experts")
+    )
+    wide = copy.deepcopy(experts).double()
+
+    def inputs(n: int) -> tuple[torch.Tensor, ...]:
+        x, w = (2 * torch.randn(n, H)).to(dtype), torch.rand(n, 2).to(dtype)
+        return x, torch.rand(n, 8).topk(2, -1).indices, w
+
+    torch.manual_seed(0)
+    tokens = torch.export.Dim("N", max=64)
+    with prepared(model, attention=False):
+        step = xcompile.compile(
+            model.get_submodule(name), inputs(3), dynamic_shapes=[{0: tokens}] * 3,
+            target="ascend910b",
+        )  # fmt: skip
+    assert [n.op.name for n in step.compiled.graph.nodes].count("moe_experts") == 1
+    for n in (1, 20):
+        x, ids, w = inputs(n)
+        close(step(x, ids, w), wide(x.double(), ids, w.double()), experts(x, ids, w))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.groupgemm_ascend import FUSED, HIDDEN, UNFUSED, Call, align, route, zeros
+from benchmarks.groupgemm_ascend import FUSED, HIDDEN, INT8, UNFUSED, Call, align, bf16, route
 from xcompile.codegen.ascend.moe_experts import choose
 from xcompile.ops.moe import MOE_EXPERTS
 from xcompile.targets.ascend import CHIPS
@@ -23,22 +23,29 @@ def test_separate_operations_equal_the_fused_kernel(routing: str) -> None:
     call = Call.make(ids, experts, inner)
     up = (torch.randn(experts, 2 * inner, HIDDEN, generator=g) / HIDDEN**0.5).bfloat16()
     down = (torch.randn(experts, HIDDEN, inner, generator=g) / inner**0.5).bfloat16()
-    call.x.normal_(generator=g)
-    call.weight.uniform_(generator=g)
+    x, _, weight, *_, space = call.memory
+    x.normal_(generator=g)
+    weight.uniform_(generator=g)
     panels = choose(chip, inner, True).panel, choose(chip, HIDDEN, False).panel
-    call = replace(
-        call,
-        up=align(pack(f"nz{panels[0]}_experts_gated", [up])),
-        down=align(pack(f"nz{panels[1]}_experts", [down])),
+    packed = (
+        align(pack(f"nz{panels[0]}_experts_gated", [up])),
+        align(pack(f"nz{panels[1]}_experts", [down])),
     )
     results = []
     for kernels in (FUSED, UNFUSED):
-        again = replace(call, y=zeros(call.y.nbytes).view(call.y.dtype).view(call.y.shape))
+        y = bf16(*x.shape)
+        again = replace(call, memory=(*call.memory[:3], *packed, y, space))
         run = again.run(kernels, checks="all")
         assert list(run.us) == [name for name, _ in kernels] and run.read > 0
-        results.append(again.y)
+        results.append(y)
     assert torch.equal(*results)
     exact = MOE_EXPERTS.ref(
-        call.x.double(), ids, call.weight.double(), up.double(), down.double(), act="silu"
+        x.double(), ids, weight.double(), up.double(), down.double(), act="silu"
     )
     torch.testing.assert_close(results[0].double(), exact, rtol=0.02, atol=0.02)
+
+
+def test_int8_runs() -> None:
+    """Its packed sizes and workspace are the kernel's: every check is on."""
+    run = Call.int8(route("uniform", 20, 2, 5), 5, 80).run(INT8, checks="all")
+    assert list(run.us) == ["int8"] and run.total > 0

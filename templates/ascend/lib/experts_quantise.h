@@ -92,7 +92,7 @@ class MoeQuantise {
         static_cast<uint32_t>((ld_ - cols) * static_cast<i64>(sizeof(T))),
         static_cast<uint32_t>((wide_ - whole) * static_cast<i64>(sizeof(T)) / 32), 0};
     DataCopyPad(in, from_[row * ld_ + col], p,
-                DataCopyPadExtParams<T>{true, 0, static_cast<uint8_t>(whole - cols), T(0.0f)});
+                DataCopyPadExtParams<T>{true, 0, static_cast<uint8_t>(whole - cols), 0});
     in_.EnQue(in);
     in = in_.template DeQue<T>();
     const LocalTensor<float> x = x_.Get<float>();
