@@ -25,6 +25,7 @@ PIPELINE = [
     "lift_gqa",
     "lift_causal",  # before rewrite_mla, which weighs costs
     "rewrite_mla",  # on whole attention nodes; its products per head are not for the fusions below
+    "fuse_mla",
     "fuse_epilogue",  # before merge_linears: a gated MLP's pair must not be split by it
     "merge_linears",
     "canonicalise",

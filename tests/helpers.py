@@ -31,6 +31,7 @@ Build = Callable[..., "Sequence[Value]"]
 WEIGHTS: dict[str, tuple[int, ...]] = {
     "linear": (1,),
     "head_linear": (1,),
+    "mla_attention": (6, 7, 8),
     "moe_experts": (3, 4),
     "moe_experts_int8": (3, 4, 5, 6),
 }

@@ -155,6 +155,23 @@ def mla_example(g: Graph, x: Value, y: Value) -> list[Value]:
     return [add(g, "attention", query, key, value, causal=False, scale=0.4)]
 
 
+def latent_example(g: Graph, x: Value, y: Value) -> list[Value]:
+    """Two heads, nope 3 and rope 1, over latents of rank 4 that x's columns make; v 2."""
+
+    def ids(*shape: int) -> Value:
+        return add(g, "full", shape=shape, value=1, dtype=I64)
+
+    x = add(g, "reshape", x, shape=(T, 2, 4))
+    nope, rot = (add(g, "slice", x, dim=2, start=a, stop=b, step=1) for a, b in ((0, 3), (3, 4)))
+    query = add(g, "cat", add(g, "head_linear", nope, const(g, 2, 4, 3)), rot, dim=2)
+    rows = add(g, "reshape", y, shape=(T, 1, 8))
+    cache = add(g, "slice", rows, dim=2, start=0, stop=5, step=1)
+    latent = add(g, "slice", cache, dim=2, start=0, stop=4, step=1)
+    lengths = ids(2), ids(1), ids(1, 1)
+    o = add(g, "paged_attention", query, cache, latent, *lengths, scale=0.4, page=1)
+    return [add(g, "head_linear", o, const(g, 2, 2, 4))]
+
+
 def gated_example(g: Graph, x: Value, y: Value, n: int = 16) -> list[Value]:
     gate, up = (add(g, "linear", x, const(g, n, 8)) for _ in range(2))
     wide = add(g, "mul", add(g, "silu", gate), up)
@@ -191,6 +208,7 @@ EXAMPLES: dict[str, Callable[..., list[Value]]] = {
     "lift_gqa": gqa_example,
     "lift_causal": causal_example,
     "rewrite_mla": mla_example,
+    "fuse_mla": latent_example,
     "fuse_epilogue": gated_example,
     "merge_linears": qkv_example,
     "layout": layout_example,

@@ -21,7 +21,14 @@ from xcompile.report import LABEL, Step, number
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, PAD, HEAD = 168, 38, 14, 24, 16, 30
 CHARS = 21  # that fit into a node
-HUES = {"linear": 212, "moe_experts": 28, "paged_attention": 275, "attention": 275, "loop": 150}
+HUES = {
+    "linear": 212,
+    "moe_experts": 28,
+    "paged_attention": 275,
+    "mla_attention": 275,
+    "attention": 275,
+    "loop": 150,
+}
 
 
 @dataclass

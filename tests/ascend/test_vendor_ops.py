@@ -163,7 +163,7 @@ def compared(g: Graph, args: Sequence[torch.Tensor], limit: float = 1e-6) -> str
     return text
 
 
-NO_FORM = {"group", "torch_call", "moe_experts_int8"}
+NO_FORM = {"group", "torch_call", "moe_experts_int8", "mla_attention"}
 
 
 @pytest.mark.parametrize("name", sorted(OPS.keys() - NO_FORM))

@@ -229,6 +229,7 @@ DTYPES = dict.fromkeys(
         "matmul",
         "attention",
         "paged_attention",
+        "mla_attention",
         "moe_experts",
         "moe_experts_int8",
         "moe_route",
@@ -250,7 +251,7 @@ def _check_dtypes(n: Node) -> None:
             f"{n.op.name} of {bad.type} (at {n.origin or 'the graph'}) is not supported on cpu, "
             f"which has it for {known}; cast first"
         )
-    if n.op.name == "attention" and len(n.inputs) > 3:
+    if n.op.name == "attention" and len(n.inputs) > 3 and n.inputs[3].type.rank == 4:
         mask, given = n.inputs[3], n.inputs[0]
         if mask.dtype not in (torch.bool, torch.float32, given.dtype):
             raise UnsupportedError(
@@ -268,6 +269,9 @@ PACKING = {
     ("moe_experts_int8", 5): "experts",
     ("moe_experts_int8", 6): "scales",
     ("head_linear", 1): "experts",
+    ("mla_attention", 6): "experts",
+    ("mla_attention", 7): "experts",
+    ("mla_attention", 8): "experts",
 }
 
 

@@ -68,6 +68,8 @@ class Target(ABC):
 
     # Whether kernels that do not depend on each other may run at the same time.
     concurrent = False
+    # Whether attention over latents chooses the form of each request: op mla_attention.
+    chooses_mla = False
     # The library's file name in an artifact; None if it is built where it runs.
     library: ClassVar[str | None] = None
 

@@ -83,6 +83,7 @@ class Cpu(Target):
     """The whole graph in one shared library, run by one thread team."""
 
     library = "libstep.so"
+    chooses_mla = True
 
     def facts(self) -> dict[str, Any]:
         machine, features = platform.machine(), LEVELS[self.isa][1]

@@ -5,6 +5,7 @@
 #include "attention.hpp"
 #include "copy.hpp"
 #include "gemm.hpp"
+#include "mla.hpp"
 #include "moe.hpp"
 #include "pointwise.hpp"
 #include "route.hpp"
