@@ -178,40 +178,52 @@ inline vf rounded(vf x) {
   return x;
 }
 
-/// q[K, padded with zeros] = round(x 127 / max|x|), ties to even; returns max|x| / 127. Without a
-/// finite maximum, the scale carries what x has: the row becomes NaN, as it would unquantised.
+// The lowest byte of each lane. The compiler would take the lanes apart.
+typedef int8_t Bytes __attribute__((vector_size(VL)));
+inline Bytes low_bytes(vi x) {
+#if defined(__AVX512F__)
+  Bytes out;
+  asm("vpmovdb %1, %0" : "=v"(out) : "v"(x));
+  return out;
+#else
+  return __builtin_convertvector(x, Bytes);
+#endif
+}
+
+/// q[K, padded with zeros] = round(x 127 / max|x|), ties to even; returns max|x| / 127. A row
+/// without a finite maximum gets the scale NaN.
 template <class T>
 float quantise(const T* x, i64 K, int8_t* q) {
-  vf top = {};
-  vi bad = {};
-  for (i64 k = 0; k < K; k += VL) {
-    const vf v = vload_n(x + k, int(std::min<i64>(VL, K - k)));
-    const vf size = vmax(v, -v);
-    bad |= ~(size <= splat(3.4028234e38f));
-    top = vmax(top, size);
-  }
-  float most = 0.0f;
-  bool finite = true;
-  for (int i = 0; i < VL; ++i) {
-    most = std::max(most, top[i]);
-    finite = finite && bad[i] == 0;
-  }
-  std::memset(q, 0, size_t(padded(K)));
-  if (!finite) {
+  // Bits of |x| are ordered as integers; infinity and NaN lie above all numbers.
+  constexpr int32_t kInfinite = 0x7f800000;
+  vi top = {};
+  const auto take = [&](vf v) {
+    const vi size = (vi)v & 0x7fffffff;
+    top = size > top ? size : top;
+  };
+  const i64 whole = K / VL * VL;
+  const int rest = int(K - whole);
+  for (i64 k = 0; k < whole; k += VL) take(vload(x + k));
+  if (rest) take(vload_n(x + whole, rest));
+  int32_t bits = 0;
+  for (int i = 0; i < VL; ++i) bits = std::max(bits, top[i]);
+  const float most = bits_to_float(uint32_t(bits)), inverse = 127.0f / most;
+  // Of a subnormal row the inverse is infinite: it is less than any product can show.
+  if (bits == 0 || bits >= kInfinite || !(inverse <= 3.4028234e38f)) {
+    std::memset(q, 0, size_t(padded(K)));
     q[0] = 1;
-    return __builtin_nanf("");
+    return bits >= kInfinite ? __builtin_nanf("") : 0.0f;
   }
-  if (most == 0.0f) return 0.0f;
-  const float inverse = 127.0f / most;
-  if (inverse > 3.4028234e38f) return 0.0f;  // subnormal: less than any product can show
-  constexpr float kMagic = 12582912.0f;      // 1.5 * 2^23: rounds to an integer, ties to even
-  typedef int8_t vb __attribute__((vector_size(VL)));
-  for (i64 k = 0; k < K; k += VL) {
-    const int n = int(std::min<i64>(VL, K - k));
-    const vf scaled = rounded(vload_n(x + k, n) * inverse);
-    const vi whole = (vi)rounded(scaled + kMagic) - int32_t(float_to_bits(kMagic));
-    const vb bytes = __builtin_convertvector(whole, vb);
-    std::memcpy(q + k, &bytes, size_t(n));
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: its lowest bits are a rounded integer
+  const auto round = [&](vf v) { return low_bytes((vi)(rounded(v * inverse) + kMagic)); };
+  for (i64 k = 0; k < whole; k += VL) {
+    const Bytes bytes = round(vload(x + k));
+    std::memcpy(q + k, &bytes, VL);
+  }
+  std::memset(q + whole, 0, size_t(padded(K) - whole));
+  if (rest) {
+    const Bytes bytes = round(vload_n(x + whole, rest));
+    std::memcpy(q + whole, &bytes, size_t(rest));
   }
   return most / 127.0f;
 }

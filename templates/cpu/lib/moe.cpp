@@ -62,10 +62,8 @@ void experts(const Team& t, const Experts<T>& e) {
       t, plan, e.down, ceil_div(e.hidden, kPanel), e.inter,
       [&](i64 i) { return static_cast<const T*>(plan.inter + i * inter16); },
       [&](const RowBlock& block, i64 panel, const float* acc) {
-        i64 cols = std::min<i64>(kPanel, e.hidden - panel * kPanel);
-        float* out = plan.partial + block.begin * e.hidden + panel * kPanel;
-        for (i64 r = 0; r < block.count; ++r)
-          std::memcpy(out + r * e.hidden, acc + r * kPanel, size_t(cols) * 4);
+        store_panel(e, plan, block, panel,
+                    [&](i64 r, int c) { return vload(acc + r * kPanel + c); });
       });
   t.barrier();
   combine_all(t, e, plan);

@@ -16,16 +16,18 @@ struct Quantised {
         pitch(int8::padded(K)) {}
 };
 
-// As grouped_product of moe.cpp: store(block, panel, acc) gets sums in float, times the scales of
-// row and channel. index(i) is the row of `x` that sorted row i reads.
+// As grouped_product of moe.cpp: store(block, panel, value) gets value(r, c), the sums from column
+// c of row r in float, times the scales of row and channel. index(i) is the row of `x` that sorted
+// row i reads.
 template <class T, class Index, class Epilogue>
 void grouped_product(const Team& t, const Plan<T>& plan, const Quantised& x, const int8_t* w,
                      const float* scale, i64 panels, i64 K, Index index, Epilogue store) {
   const i64 blocks = *plan.block_count;
   const size_t packed_bytes = size_t(int8::packed_bytes(kBlockRows, K));
   char* packed = static_cast<char*>(t.scratch(packed_bytes + (kBlockRows + 32) * kPanel * 4));
-  float* acc = reinterpret_cast<float*>(packed + packed_bytes);
+  int32_t* acc = reinterpret_cast<int32_t*>(packed + packed_bytes);
   const int8_t* rows[kBlockRows];
+  float row_scale[kBlockRows];
   const Shares shares(blocks, panels, t.n);
   i64 have = -1;
   t.parallel_for(blocks * shares.count, [&](i64 task) {
@@ -33,23 +35,22 @@ void grouped_product(const Team& t, const Plan<T>& plan, const Quantised& x, con
     const Kernel kernel = choose_kernel<bf16>(plan.rows_of(block));
     if (have != task / shares.count) {
       have = task / shares.count;
-      for (i64 i = 0; i < block.count; ++i) rows[i] = x.rows + index(block.begin + i) * x.pitch;
+      for (i64 i = 0; i < block.count; ++i) {
+        const i64 from = index(block.begin + i);
+        rows[i] = x.rows + from * x.pitch;
+        row_scale[i] = x.scales[from];
+      }
       int8::pack(kernel, packed, rows, block.count, K);
     }
     const i64 first = task % shares.count * shares.share;
     for (i64 p = first; p < std::min(panels, first + shares.share); ++p) {
       const i64 at = block.expert * panels + p;
-      int8::product(kernel, packed, block.count, w + at * int8::panel_bytes(K), K,
-                    reinterpret_cast<int32_t*>(acc));
-      for (i64 r = 0; r < block.count; ++r)
-        for (int c = 0; c < kPanel; c += VL) {
-          float* to = acc + r * kPanel + c;
-          vi sums;
-          std::memcpy(&sums, to, sizeof sums);
-          vstore(to, __builtin_convertvector(sums, vf) * vload(scale + at * kPanel + c) *
-                         x.scales[index(block.begin + r)]);
-        }
-      store(block, p, acc);
+      int8::product(kernel, packed, block.count, w + at * int8::panel_bytes(K), K, acc);
+      store(block, p, [&](i64 r, int c) {
+        vi sums;
+        std::memcpy(&sums, acc + r * kPanel + c, sizeof sums);
+        return __builtin_convertvector(sums, vf) * vload(scale + at * kPanel + c) * row_scale[r];
+      });
     }
   });
 }
@@ -73,7 +74,10 @@ void experts_int8(const Team& t, const ExpertsInt8<T>& e) {
   grouped_product(
       t, plan, x, e.gate_up8, e.gate_up_scale, up_panels, e.hidden,
       [&](i64 i) { return plan.source[i] / e.topk; },
-      [&](const RowBlock& block, i64 panel, const float* acc) {
+      [&](const RowBlock& block, i64 panel, auto value) {
+        float acc[kBlockRows * kPanel];
+        for (i64 r = 0; r < block.count; ++r)
+          for (int c = 0; c < kPanel; c += VL) vstore(acc + r * kPanel + c, value(r, c));
         activate<T>(e, block.expert, acc, block.count, panel, plan.inter + block.begin * inter16);
       });
   t.barrier();
@@ -86,11 +90,8 @@ void experts_int8(const Team& t, const ExpertsInt8<T>& e) {
   grouped_product(
       t, plan, inner, e.down8, e.down_scale, ceil_div(e.hidden, kPanel), e.inter,
       [](i64 i) { return i; },
-      [&](const RowBlock& block, i64 panel, const float* acc) {
-        i64 cols = std::min<i64>(kPanel, e.hidden - panel * kPanel);
-        float* out = plan.partial + block.begin * e.hidden + panel * kPanel;
-        for (i64 r = 0; r < block.count; ++r)
-          std::memcpy(out + r * e.hidden, acc + r * kPanel, size_t(cols) * 4);
+      [&](const RowBlock& block, i64 panel, auto value) {
+        store_panel<T>(e, plan, block, panel, value);
       });
   t.barrier();
   combine_all<T>(t, e, plan);

@@ -152,22 +152,44 @@ void activate(const Experts<T>& e, i64 expert, const float* acc, i64 rows, i64 p
   }
 }
 
+// partial[rows of the block, columns of the panel] = value(r, c), a vector from column c of row r.
+template <class T, class Value>
+void store_panel(const Experts<T>& e, const Plan<T>& plan, const RowBlock& block, i64 panel,
+                 Value value) {
+  const int cols = int(std::min<i64>(kPanel, e.hidden - panel * kPanel));
+  float* out = plan.partial + block.begin * e.hidden + panel * kPanel;
+  for (i64 r = 0; r < block.count; ++r, out += e.hidden) {
+    for (int c = 0; c < kPanel; c += 16) __builtin_prefetch(out + kPanel + c, 1);  // the next panel
+    for (int c = 0; c < cols; c += VL) vstore_n(out + c, value(r, c), cols - c);
+  }
+}
+
 // y[token, h0..h1) in fp32, over k in order.
 template <class T>
 void combine(const Experts<T>& e, const Plan<T>& plan, i64 token, i64 h0, i64 h1) {
-  for (i64 h = h0; h < h1; h += VL) {
-    int width = int(std::min<i64>(VL, h1 - h));
-    vf sum = {};
+  constexpr int kVectors = 8;
+  for (i64 h = h0; h < h1; h += kVectors * VL) {
+    const int cols = int(std::min<i64>(kVectors * VL, h1 - h));
+    vf sum[kVectors] = {};
     for (i64 k = 0; k < e.topk; ++k) {
-      i64 i = token * e.topk + k, at = plan.position[i];
+      const i64 i = token * e.topk + k, at = plan.position[i];
       if (at < 0) continue;
-      float weight = e.weight_bf16 ? to_f32(static_cast<const bf16*>(e.weight)[i])
-                                   : static_cast<const float*>(e.weight)[i];
-      vf y = vload_n(plan.partial + at * e.hidden + h, width);
-      if (e.down_bias) y += vload_n(e.down_bias + e.expert[i] * e.hidden + h, width);
-      sum += weight * y;
+      const float weight = e.weight_bf16 ? to_f32(static_cast<const bf16*>(e.weight)[i])
+                                         : static_cast<const float*>(e.weight)[i];
+      const float* y = plan.partial + at * e.hidden + h;
+      const T* bias = e.down_bias ? e.down_bias + e.expert[i] * e.hidden + h : nullptr;
+      if (cols == kVectors * VL && !bias) {
+        for (int v = 0; v < kVectors; ++v) sum[v] += weight * vload(y + v * VL);
+        continue;
+      }
+      for (int v = 0; v * VL < cols; ++v) {
+        vf value = vload_n(y + v * VL, cols - v * VL);
+        if (bias) value += vload_n(bias + v * VL, cols - v * VL);
+        sum[v] += weight * value;
+      }
     }
-    vstore_n(e.y + token * e.hidden + h, sum, width);
+    for (int v = 0; v * VL < cols; ++v)
+      vstore_n(e.y + token * e.hidden + h + v * VL, sum[v], cols - v * VL);
   }
 }
 
