@@ -58,7 +58,8 @@ def xllm(
     if replaced:
         log.info("experts regions compiled as moe_experts: %s", ", ".join(replaced))
     imported = from_dynamo(gm, example_inputs, _is_weight)
-    used = [i for i in range(len(placeholders)) if _is_weight(placeholders[i])]
+    written = {imported.inputs[k] for k in imported.graph.state.values()}
+    used = [i for i, n in enumerate(placeholders) if _is_weight(n) and i not in written]
     call = _Call(imported, options, example_inputs, used, device, vendor)
     if imported.islands:
         log.warning("eager islands (not compiled): %s", ", ".join(imported.islands))
