@@ -239,21 +239,24 @@ class AttnCube {
     if (!w.first) SetAtomicNone();
   }
 
-  /// The products of a block whose results do not fit L0C: P stays, V comes in panels of columns,
-  /// each half of L0C has WIDE of them.
+  /// The products of a block whose results do not fit L0C: V comes in panels of columns, each half
+  /// of L0C has WIDE of them, and P once for each panel.
   __aicore__ inline void panels(const Walk& w) {
     const AttnTask& t = w.task;
-    const int32_t m16 = up16(t.rows), high = t.high();
+    const int32_t m16 = up16(t.rows);
     loads_.loadP(w, 0, 0);
-    const LocalTensor<T> p = loads_.takeP();
     for (int32_t column = 0; column < dv0_; column += tile_.panel) {
       const int32_t width = smaller(tile_.panel, dv0_ - column);
       for (int32_t at = 0; at < w.count; at += t.piece) {
-        loads_.ahead();
         const int32_t n = smaller(t.piece, w.count - at);
-        const LocalTensor<T> v = loads_.takeV();
-        const LocalTensor<T> a = takeA();
-        toA(a, p[at * high], high, m16, n);
+        if (at + n < w.count)
+          loads_.loadP(w, at + n, 0);
+        else if (column + width < dv0_)
+          loads_.loadP(w, 0, 0);
+        loads_.ahead();
+        const LocalTensor<T> v = loads_.takeV(), a = takeA();
+        toA(a, loads_.takeP(), m16, m16, n);
+        loads_.giveP();
         for (int32_t col = 0, half = 0; col < width; col += WIDE, ++half) {
           const int32_t cols = smaller(WIDE, width - col);
           const LocalTensor<float> sums = c_[half * ATTN_SUMS];
@@ -273,7 +276,6 @@ class AttnCube {
         loads_.giveV();
       }
     }
-    loads_.giveP();
   }
 
   __aicore__ inline void products(const Walk& w) {

@@ -16,9 +16,9 @@ struct AttnTile {
   int32_t rows, keys, piece;  // of a task with one kv head: rows at most
   // Tasks with several kv heads, of at most headRows rows each.
   int32_t heads, headRows, headKeys, headPiece;
-  int32_t q, k, v, p;           // elements of buffers in L1
-  int32_t qSlots, pSlots;       // buffers of Q and of P; of K and V there are two
-  int32_t panel;                // columns of V in a piece, less than dv if P of a block stays
+  int32_t q, k, v, p;              // elements of buffers in L1
+  int32_t qSlots, pSlots, vSlots;  // buffers of Q, P and V; of K there are two
+  int32_t panel;                // columns of V in a piece, less than dv if results do not fit L0C
   int32_t chunk;                // scores that a vector core takes at once
   int32_t scores, probs, outs;  // elements of a block's room in the workspace
   int32_t headCost, oneCost, rowCost;  // cycles of 16 keys: several heads, one, and for 16 rows
@@ -36,8 +36,7 @@ struct AttnTask {
   i64 request, queries, all, limit0, step;   // all: keys of the request
   i64 first, keys, begin, end, start, cost;  // keys: what the last row sees; [begin, end) are ours
   int32_t head, heads, m, rows, block, piece, bands, bandRows;
-  bool whole;  // scores and products of a block fit half of L0C each
-  bool kept;   // P of a block is in L1 at once
+  bool whole;  // scores and products of a block fit half of L0C each; P of a block is in L1
 
   __aicore__ inline i64 limit(i64 query) const {
     return most(least(limit0 + query * step, all), 0);
@@ -109,8 +108,8 @@ class AttnDeal {
     t.keys = t.limit((t.first + t.m - 1) / sizes.group);
     const int32_t m16 = (t.m + 15) / 16;
     t.cost = t.heads > 1 ? tile.headCost : most(tile.oneCost, m16 * tile.rowCost);
-    t.whole = t.heads > 1 || m16 * 16 * t.block <= least(ATTN_SUMS, tile.p);
-    t.kept = t.whole || tile.panel < sizes.dv;
+    t.whole =
+        t.heads > 1 || (tile.panel >= sizes.dv && m16 * 16 * t.block <= least(ATTN_SUMS, tile.p));
     t.bandRows = t.m < ATTN_BAND ? t.m : ATTN_BAND;
     t.bands = t.heads > 1 ? t.heads : (t.m + t.bandRows - 1) / t.bandRows;
   }

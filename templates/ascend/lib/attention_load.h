@@ -28,12 +28,12 @@ class AttnLoads {
     q1_ = l1_.template Get<T>();
     k1_ = q1_[tile_.qSlots * tile_.q];
     v1_ = k1_[2 * tile_.k];
-    p1_ = v1_[2 * tile_.v];
+    p1_ = v1_[tile_.vSlots * tile_.v];
     kLoaded_.init(pipe_, 0);
     vLoaded_.init(pipe_, 0);
     pLoaded_.init(pipe_, 0);
     kFree_.init(pipe_, 2);
-    vFree_.init(pipe_, 2);
+    vFree_.init(pipe_, tile_.vSlots);
     pFree_.init(pipe_, 2);
     qFree_.init(pipe_, 0);
     kAhead_ = begin;
@@ -45,7 +45,7 @@ class AttnLoads {
     vLoaded_.end(pipe_, 0);
     pLoaded_.end(pipe_, 0);
     kFree_.end(pipe_, 2);
-    vFree_.end(pipe_, 2);
+    vFree_.end(pipe_, tile_.vSlots);
     pFree_.end(pipe_, 2);
     qFree_.end(pipe_, 0);
   }
@@ -70,12 +70,12 @@ class AttnLoads {
         kAt_ = 0;
       }
     }
-    while (vAhead_.live && vFlight_ < 2) {
+    while (vAhead_.live && vFlight_ < tile_.vSlots) {
       if (vAhead_.count > 0) {
         vFree_.wait(vIn_);
         rows<true>(v1_[vIn_ * tile_.v], vAhead_, vAt_, vColumn_);
         vLoaded_.set(vIn_);
-        vIn_ ^= 1;
+        if (++vIn_ == tile_.vSlots) vIn_ = 0;
         ++vFlight_;
       }
       vAt_ += vAhead_.task.piece;
@@ -112,7 +112,7 @@ class AttnLoads {
   }
   __aicore__ inline void giveV() {
     vFree_.set(vOut_);
-    vOut_ ^= 1;
+    if (++vOut_ == tile_.vSlots) vOut_ = 0;
     --vFlight_;
   }
   __aicore__ inline LocalTensor<T> takeP() {
@@ -131,7 +131,7 @@ class AttnLoads {
     const GlobalTensor<T> src = space_.probs[w.number & 1];
     const LocalTensor<T> dst = p1_[pIn_ * tile_.p];
     pFree_.wait(pIn_);
-    if (t.kept) {
+    if (t.whole) {
       DataCopy(dst, src, static_cast<uint32_t>(high * up16(w.count)));
     } else {
       const int32_t m = t.rowsOf(band), n = smaller(t.piece, w.count - at);
@@ -231,8 +231,10 @@ class AttnLoads {
   TBuf<TPosition::A1> l1_;
   LocalTensor<T> q1_, k1_, v1_, p1_;
   Walk kAhead_, vAhead_;
-  Flags<HardEvent::MTE2_MTE1, 2> kLoaded_, vLoaded_, pLoaded_;
-  Flags<HardEvent::MTE1_MTE2, 2> kFree_, vFree_, pFree_;
+  Flags<HardEvent::MTE2_MTE1, 2> kLoaded_, pLoaded_;
+  Flags<HardEvent::MTE2_MTE1, 3> vLoaded_;
+  Flags<HardEvent::MTE1_MTE2, 2> kFree_, pFree_;
+  Flags<HardEvent::MTE1_MTE2, 3> vFree_;
   Flags<HardEvent::MTE1_MTE2, 1> qFree_;
   int32_t kAt_ = 0, vAt_ = 0, vColumn_ = 0;
   int32_t kFlight_ = 0, vFlight_ = 0, qFlight_ = 0;  // loads that are not used up

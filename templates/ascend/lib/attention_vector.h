@@ -126,12 +126,12 @@ class AttnVector {
     const int32_t spreads = (fit > lines_ ? fit : lines_) * 8;
     pipe_.InitBuffer(in_, 2, tile_.chunk * 4);
     pipe_.InitBuffer(out_, 2, out * sizeof(T));
-    pipe_.InitBuffer(work_, lines_ * 64 * 4);
+    pipe_.InitBuffer(work_, lines_ * 128 * 4);
     pipe_.InitBuffer(state_, (6 * most_ + 2 * ATTN_ROWS + spreads + 64 + 8) * 4);
     work = work_.template Get<float>();
     LocalTensor<float> s = state_.template Get<float>();
     Duplicate(s, 0.0f, 6 * most_ + 2 * ATTN_ROWS + spreads);
-    Duplicate(work, 0.0f, lines_ * 64);
+    Duplicate(work, 0.0f, lines_ * 128);
     for (int32_t i = 0; i < 2; ++i) {
       maxima[i] = s[2 * i * most_];
       sums[i] = s[(2 * i + 1) * most_];
@@ -267,14 +267,21 @@ class AttnVector {
     }
   }
 
-  /// Maximum or sum of each row, to `top`.
+  /// Maximum or sum of each row of up to 1024 columns, to `top`.
   template <bool MAX>
   __aicore__ inline void reduce(const LocalTensor<float>& s, int32_t n, int32_t wide,
                                 int32_t pitch) {
-    const int32_t step = wide == 64 ? 1 : 8;
-    if (wide > 64 && wide < 512) Duplicate(work, MAX ? -INFINITE : 0.0f, n * 64);
+    const int32_t step = wide == 64 ? 1 : wide <= 512 ? 8 : 16;
+    if (wide > 64 && wide < step * 64) Duplicate(work, MAX ? -INFINITE : 0.0f, n * step * 8);
     for (int32_t c = 0; c < wide / 64; ++c) blocks<MAX>(work[c * 8], s[c * 64], n, step, pitch);
-    if (wide > 64) blocks<MAX>(work, work, n, 1, 8);
+    if (wide > 512) {
+      const BinaryRepeatParams halves(1, 1, 1, 16, 16, 16);
+      if constexpr (MAX)
+        Max(work, work, work[64], 64, static_cast<uint8_t>(n), halves);
+      else
+        Add(work, work, work[64], 64, static_cast<uint8_t>(n), halves);
+    }
+    if (wide > 64) blocks<MAX>(work, work, n, 1, step);
     blocks<MAX>(top, work, (n + 7) / 8, 1, 8);
   }
   template <bool MAX>

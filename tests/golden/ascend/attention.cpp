@@ -4,7 +4,7 @@
 #include "../lib/attention.h"
 
 namespace xc {
-__aicore__ inline void attention_c2176cfd([[maybe_unused]] TPipe& pipe, [[maybe_unused]] Team team,
+__aicore__ inline void attention_de3fde88([[maybe_unused]] TPipe& pipe, [[maybe_unused]] Team team,
                                   [[maybe_unused]] const __gm__ i64* s,
                                   [[maybe_unused]] GM_ADDR a0,
                                   [[maybe_unused]] GM_ADDR a1,
@@ -18,7 +18,7 @@ __aicore__ inline void attention_c2176cfd([[maybe_unused]] TPipe& pipe, [[maybe_
                             360, 180, 20,
                             560, 20, 80};
   const AttnMaskShape mask_{a3, 63, 0, 9, 1};
-  denseAttention<float, AttnMask<uint8_t>>(pipe, team, source_, AttnSizes{2, 2, 24, 20, 0.2f}, AttnTile{256, 256, 64, 1, 0, 0, 0, 6272, 21760, 29056, 8320, 2, 2, 24, 4096, 65536, 65536, 6144, 85, 85, 17},
+  denseAttention<float, AttnMask<uint8_t>>(pipe, team, source_, AttnSizes{2, 2, 24, 20, 0.2f}, AttnTile{256, 256, 64, 1, 0, 0, 0, 6272, 21760, 29056, 8320, 2, 2, 2, 24, 4096, 65536, 65536, 6144, 85, 85, 17},
                         a0, a1, a2, a4, a5, mask_);
 }
 }  // namespace xc

@@ -4,7 +4,7 @@
 #include "../lib/attention.h"
 
 namespace xc {
-__aicore__ inline void paged_attention_4b3a27c4([[maybe_unused]] TPipe& pipe, [[maybe_unused]] Team team,
+__aicore__ inline void paged_attention_234d432e([[maybe_unused]] TPipe& pipe, [[maybe_unused]] Team team,
                                   [[maybe_unused]] const __gm__ i64* s,
                                   [[maybe_unused]] GM_ADDR a0,
                                   [[maybe_unused]] GM_ADDR a1,
@@ -21,7 +21,7 @@ __aicore__ inline void paged_attention_4b3a27c4([[maybe_unused]] TPipe& pipe, [[
                             80, 20,
                             48, 24,
                             40, 20};
-  pagedAttention<float>(pipe, team, source_, AttnSizes{2, 2, 24, 20, 0.2f}, AttnTile{256, 256, 64, 1, 0, 0, 0, 6272, 21760, 29056, 8320, 2, 2, 24, 4096, 65536, 65536, 6144, 85, 85, 17},
+  pagedAttention<float>(pipe, team, source_, AttnSizes{2, 2, 24, 20, 0.2f}, AttnTile{256, 256, 64, 1, 0, 0, 0, 6272, 21760, 29056, 8320, 2, 2, 2, 24, 4096, 65536, 65536, 6144, 85, 85, 17},
                         a0, a1, a2, a6, a7);
 }
 }  // namespace xc

@@ -39,6 +39,7 @@ class Tile:
     p: int
     q_slots: int
     p_slots: int
+    v_slots: int
     panel: int
     chunk: int
     scores: int
@@ -86,7 +87,7 @@ def choose(
             return Tile(
                 rows=rows, keys=keys, piece=piece, heads=heads, head_rows=head_rows,
                 head_keys=head_keys, head_piece=head_piece, q=q, k=k, v=v, p=p,
-                q_slots=2, p_slots=2, panel=dv0, chunk=chunk,
+                q_slots=2, p_slots=2, v_slots=2, panel=dv0, chunk=chunk,
                 scores=max(rows * keys, both * head_keys),
                 probs=max(rows * keys, up(both + 1, 16) * head_keys),
                 outs=rows * dv0,
@@ -98,16 +99,15 @@ def choose(
 
 
 def _wide(d0: int, dv0: int) -> Tile | None:
-    """128 rows of 16 bits at once whose results do not fit L0C: V comes in panels of columns, and
-    the probabilities of a block stay in L1."""
-    rows, keys, piece, panel = 128, 512, 64, 256
-    q, k, v, p = rows * d0 + 256, piece * d0, piece * panel, rows * keys
+    """128 rows of 16 bits at once whose results do not fit L0C: V comes in panels of columns."""
+    rows, keys, piece, panel, slots = 128, 640, 80, 256, 3
+    q, k, v, p = rows * d0 + 256, piece * d0, piece * panel, rows * piece
     results = rows * dv0
-    if not 2 * SUMS < results <= 2 * ACCUMULATORS or (q + 2 * k + 2 * v + p) * 2 > L1:
+    if not 2 * SUMS < results <= 2 * ACCUMULATORS or (q + 2 * (k + p) + slots * v) * 2 > L1:
         return None
     return Tile(
         rows=rows, keys=keys, piece=piece, heads=1, head_rows=0, head_keys=0, head_piece=0,
-        q=q, k=k, v=v, p=p, q_slots=1, p_slots=1, panel=panel, chunk=16 * keys,
+        q=q, k=k, v=v, p=p, q_slots=1, p_slots=2, v_slots=slots, panel=panel, chunk=16 * keys,
         scores=rows * keys, probs=rows * keys, outs=rows * dv0,
         head_cost=0, one_cost=max(16 * (d0 + dv0) * 2 // 33, 1), row_cost=(d0 + dv0) // 16 + 6,
     )  # fmt: skip
