@@ -18,9 +18,10 @@ def run(graph: Graph, target: Target) -> Graph:
     nodes: list[Node] = []
     mapping: dict[Value, Value] = {}
     for n in graph.nodes:
-        if n.op.name == "attention" and len(n.inputs) == 4 and is_causal(n.inputs[3], made):
+        masked = n.op.name == "attention" and len(n.inputs) > 3 and n.inputs[3].type.rank == 4
+        if masked and is_causal(n.inputs[3], made):
             attrs = {**n.attrs, "causal": True}
-            new = make(n.op, *n.inputs[:3], origin=n.origin, **attrs)
+            new = make(n.op, *n.inputs[:3], *n.inputs[4:], origin=n.origin, **attrs)
             nodes.append(new)
             mapping[n.out] = new.out
         else:

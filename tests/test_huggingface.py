@@ -17,6 +17,7 @@ import transformers
 from tests.zoo import FAMILIES, VOCAB, smollm2, zoo
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend import (
+    hf_attention,
     hf_verify,
     torch_ops,
 )
@@ -302,9 +303,9 @@ def test_verification_catches_wrong_attention(monkeypatch: pytest.MonkeyPatch, b
     model = zoo("llama")
     right = torch_ops._attend
     wrong = {
-        "scale": lambda q, k, v, scale: right(q, k, v, scale * 1.01),
-        "nan": lambda q, k, v, scale: right(q, k, v, scale) * float("nan"),
-        "mask": lambda q, k, v, scale: right(q.flip(0), k, v, scale).flip(0),
+        "scale": lambda q, k, v, scale, *more: right(q, k, v, scale * 1.01, *more),
+        "nan": lambda q, *more: right(q, *more) * float("nan"),
+        "mask": lambda q, *more: right(q.flip(0), *more).flip(0),
     }
     monkeypatch.setattr(torch_ops, "_attend", wrong[broken])
     with pytest.raises(hf.VerificationError, match=r"layers\.0\.self_attn: paged attention"):
@@ -316,7 +317,6 @@ def test_verification_catches_wrong_attention(monkeypatch: pytest.MonkeyPatch, b
     ("name", "value"),
     [
         ("indices", torch.zeros(1, 4, 2, dtype=torch.int64)),
-        ("s_aux", torch.zeros(6)),
         ("softcap", 30.0),
         ("position_bias", torch.zeros(1, 6, 4, 4)),
         ("something_new", 1),
@@ -366,9 +366,6 @@ def test_experts_that_cannot_be_expressed_stay_and_are_named(
         reason = record.unreplaced["model.layers.0.mlp.experts"]
         assert reason == "GptOssExperts has a gate function of its own"
         assert torch.equal(model(ids).logits, want)
-    with pytest.raises(UnsupportedError, match="s_aux"):
-        hf.prepare(model)
-    assert model.config._attn_implementation != hf.IMPLEMENTATION
 
 
 def test_a_model_can_mix_replaced_and_unreplaced_experts() -> None:
@@ -584,29 +581,43 @@ def sliding(window: int) -> Any:
     return transformers.Qwen2MoeForCausalLM(config).eval().requires_grad_(False)
 
 
-def test_a_window_shorter_than_the_context_is_refused() -> None:
+@pytest.mark.parametrize("context", [32, 64])
+def test_a_window_is_read_from_the_mask(context: int) -> None:
     # This family passes no sliding_window= to its attention: only the mask tells.
-    model = sliding(32)
-    step = hf.StepModel(model, max_context=33)
-    with pytest.raises(UnsupportedError, match="not causal over the whole context"):
-        gen.generate(step, step.spec, [[1, 2, 3]], 2)
+    model = sliding(12)
+    prompt = list(range(3, 24))
+    step = hf.StepModel(model, max_context=context)
+    got = gen.generate(step, step.spec, [prompt], 4)
     hf.restore(model)
-    step = hf.StepModel(model, max_context=32)
-    got = gen.generate(step, step.spec, [[1, 2, 3]], 4)
-    hf.restore(model)
-    assert got == hf_generate(model, [[1, 2, 3]], 4)
-    assert hf.export_step(model, max_context=32).range_constraints
+    assert got == hf_generate(model, [prompt], 4)
+    assert hf.export_step(model, max_context=context).range_constraints
 
 
-def test_a_window_passed_as_argument_is_refused_too() -> None:
+def test_chunks_are_refused() -> None:
+    chunks = hf_attention._window_within(lambda b, h, q, k: (k <= q) & (k // 8 == q // 8), 30)
+    assert chunks is None
+    assert hf_attention._window_within(lambda b, h, q, k: (k <= q) & (k > q - 8), 30) == 8
+    assert hf_attention._window_within(lambda b, h, q, k: k <= q, 30) == 30
+    model = family("llama")
+    with hf.prepared(model, verify=False):
+        layer = model.model.layers[0].self_attn
+        x, mask = torch.zeros(1, 2, 3, 8), torch.zeros(1, 1, 1, 0)
+        with pytest.raises(UnsupportedError, match="not causal over the whole context or a window"):
+            hf_attention.attention_forward(layer, x, x, x, mask, xllm_paged=object())
+
+
+def test_a_window_passed_as_argument_is_that_of_the_mask() -> None:
     model = zoo("mixtral")
     model.config.sliding_window = 16
     ids = tokens(1, 40)
     want = model(ids).logits
     with hf.prepared(model):
         assert relative_error(model(ids).logits, want) <= 1e-5, "dense: the mask has the window"
-        with pytest.raises(UnsupportedError, match=r"window|not causal"):
-            hf.export_step(model)
+    prompt = ids[0].tolist()
+    step = hf.StepModel(model)
+    got = gen.generate(step, step.spec, [prompt], 4)
+    hf.restore(model)
+    assert got == hf_generate(model, [prompt], 4)
 
 
 def test_dropout_and_bad_pages_are_refused() -> None:

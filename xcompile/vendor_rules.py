@@ -149,6 +149,8 @@ def _paged_attention(out: Writer, n: Node) -> bool:
     heads_ok = int(heads) // int(kv) <= 64 and int(heads) <= 256 and heads * width < 65535
     made = [out.made.get(x) for x in (k, v)]
     whole = all(m is None or m.op.name == "index_copy" for m in made)  # no strided views
+    if len(n.inputs) > 6 or "window" in n.attrs:
+        return False
     if not (q.dtype in HALF and same(v.shape[2], width) and sizes and heads_ok and whole):
         out.notes["Attention by ATen: the vendor's takes 16-bit types, k and v of one width that is"
                   " a multiple of 16, and pages of a multiple of 16 rows."] = None  # fmt: skip

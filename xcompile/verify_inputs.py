@@ -126,7 +126,7 @@ def valid(n: Node, env: dict[str, int]) -> dict[str, int]:
     """Sizes under which an op has inputs: no more tokens than pages or slots hold."""
     env = dict(env)
     if n.op.name == "paged_attention":
-        q, k, _, _, lens, tables = (v.shape for v in n.inputs)
+        q, k, _, _, lens, tables = (v.shape for v in n.inputs[:6])
         page = int(n.attrs["page"])
         _set(env, k[0], max(page, _at(k[0], env)))
         room = _at(lens[0], env) * min(_at(tables[1], env), _at(k[0], env) // page) * page
@@ -245,7 +245,7 @@ def _experts(f: Feed, k: int) -> torch.Tensor | None:
 def _attention(f: Feed, k: int) -> torch.Tensor | None:
     """A float mask holds zeros and what hides a key."""
     v = f.n.inputs[k]
-    if k != 3 or not v.dtype.is_floating_point:
+    if k != 3 or v.type.rank == 1 or not v.dtype.is_floating_point:
         return None
     hidden = torch.rand(f.sizes[3], generator=f.rng) < 0.3
     never = -math.inf if f.case.data % 2 else torch.finfo(v.dtype).min
@@ -254,7 +254,7 @@ def _attention(f: Feed, k: int) -> torch.Tensor | None:
 
 def _paged(f: Feed, k: int) -> torch.Tensor | None:
     """Ragged requests, some without tokens; contexts up to the block table's room."""
-    if k < 3:
+    if k < 3 or k > 5:
         return None
     tokens, slots = f.sizes[0][0], f.sizes[1][0]
     requests, width = f.sizes[5]

@@ -119,7 +119,15 @@ def _index_copy(n: Node, x: str, index: str, src: str) -> str:
     return f"torch.index_copy({x}, {n.attrs['dim']}, {index}, {src})"
 
 
+def _plain(n: Node) -> None:
+    extra = n.inputs[6 if n.op.name == "paged_attention" else 3 :]
+    if "window" in n.attrs or any(x.type.rank == 1 for x in extra):
+        what = "a window" if "window" in n.attrs else "sinks"
+        raise UnsupportedError(f"{n.op.name} with {what} ({n.origin or 'the graph'}): only on cpu")
+
+
 def _attention(n: Node, q: str, k: str, v: str, mask: str = "") -> str:
+    _plain(n)
     more = []
     if mask:
         boolean = n.inputs[3].dtype == torch.bool
@@ -164,6 +172,7 @@ def _rope(n: Node, x: str, cos: str, sin: str) -> str:
 
 
 def _paged(n: Node, *args: str) -> str:
+    _plain(n)
     return f"paged_attention({', '.join(args)}, {n.attrs['scale']!r}, {n.attrs['page']})"
 
 

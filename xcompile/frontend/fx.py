@@ -221,6 +221,7 @@ class Importer:
         values = [v for v in named.values() if isinstance(v, Value)]
         absent = {a.name for a in schema if str(a.type) == "Optional[Tensor]"}
         attrs = {k: v for k, v in named.items() if not isinstance(v, Value) and k not in absent}
+        attrs = {k: v for k, v in attrs.items() if v is not None}  # an option that is left out
         out = self.results(op, *values, **attrs)
         return out[0] if len(out) == 1 else list(out)
 

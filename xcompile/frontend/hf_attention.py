@@ -21,7 +21,7 @@ from xcompile.frontend import hf_mla, torch_ops
 from xcompile.frontend.hf_experts import is_experts, runs_our_op
 from xcompile.frontend.hf_limits import refuse_recurrent
 
-PAGED = "xllm_paged"
+PAGED, WINDOW = "xllm_paged", "xllm_window"
 
 _HARMLESS_KWARGS = frozenset(
     {
@@ -41,6 +41,7 @@ _HARMLESS_KWARGS = frozenset(
         # Handled by name below.
         "is_causal",
         "sliding_window",
+        "s_aux",
     }
 )
 
@@ -55,37 +56,45 @@ def make_mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
     Inside of a step it returns a mask without elements: ``[1, 1, 0, 0]`` if what the model asks for
     is the causal mask that ``xllm::paged_attention`` implies, up to the longest context of the
-    step, and ``[1, 1, 1, 0]`` if it is a window, chunks or something else.  The layer that gets the
-    latter refuses it; models also build masks that no layer uses.
+    step, ``[1, 1, 1 + W, 0]`` if it is that with a window of W tokens, and ``[1, 1, 1, 0]`` if it
+    is something else, as chunks.  The layer that gets the latter refuses it; models also build
+    masks that no layer uses.
     """
     marker: Tensor | None = kwargs.get("attention_mask")
     if marker is None or marker.dim() != 2 or marker.shape[0] != 0:
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
         return ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, **kwargs)
-    causal = _is_causal_within(kwargs["mask_function"], marker.shape[1])
-    return marker.new_empty((1, 1, 0 if causal else 1, 0))
+    window = _window_within(kwargs["mask_function"], marker.shape[1])
+    kind = 1 if window is None else 0 if window >= marker.shape[1] else 1 + window
+    return marker.new_empty((1, 1, kind, 0))
 
 
-def _is_causal_within(mask_function: Callable[..., Any], context: int) -> bool:
-    """Whether a mask function lets a query see exactly the keys up to its own position."""
+def _window_within(mask_function: Callable[..., Any], context: int) -> int | None:
+    """How many keys up to its own position a query sees; None if it is not that."""
     from transformers.masking_utils import causal_mask_function
 
     if mask_function is causal_mask_function:
-        return True
+        return context
+
+    def seen(position: int) -> Tensor:
+        row = mask_function(zero, zero, torch.tensor(position), keys)
+        return torch.as_tensor(row).expand(context)
+
     # Real tensors, also while a graph is being captured.
     with _disable_current_modes():
         zero, keys = torch.tensor(0), torch.arange(context)
-        for position in (0, context // 2, context - 1):
-            try:
-                seen = torch.as_tensor(mask_function(zero, zero, torch.tensor(position), keys))
-                same = torch.equal(seen, keys <= position)
-            except (TypeError, ValueError, IndexError, RuntimeError):
-                # It needs more than positions, so it cannot be the causal mask.
-                return False
-            if not same:
-                return False
-    return True
+        try:
+            window = int(seen(context - 1).sum())
+            for position in {0, window, context // 2, (context + window) // 2, context - 1}:
+                if position < context:
+                    want = (keys <= position) & (keys > position - window)
+                    if not torch.equal(seen(position), want):
+                        return None
+        except (TypeError, ValueError, IndexError, RuntimeError):
+            # It needs more than positions, so it is neither.
+            return None
+    return window if window > 0 else None
 
 
 # -- attention ------------------------------------------------------------------------------------
@@ -137,6 +146,8 @@ def attention_forward(
     _check_kwargs(module, kwargs)
     if paged is None:
         _check_window_is_in_mask(module, attention_mask, key, kwargs.get("sliding_window"))
+        if kwargs.get("s_aux") is not None:
+            return _with_sinks(module, query, key, value, attention_mask, scaling, kwargs), None
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
         return ALL_ATTENTION_FUNCTIONS["sdpa"](
@@ -144,12 +155,38 @@ def attention_forward(
         )
     if dropout:
         raise UnsupportedError(f"{layer_name(module)}: a step has no dropout; call model.eval()")
-    if attention_mask is not None and tuple(attention_mask.shape) != (1, 1, 0, 0):
+    kind = 0 if attention_mask is None else attention_mask.shape[2]
+    if kind == 1:
         raise UnsupportedError(
-            f"{layer_name(module)}: its mask is not causal over the whole context (a sliding "
-            "window or chunks?); a step knows only causal attention, a smaller max_context may fit"
+            f"{layer_name(module)}: its mask is not causal over the whole context or a window of "
+            "it (chunks?); a step knows only these, a smaller max_context may fit"
         )
-    return paged.attend(module, query, key, value, scaling, kwargs)[None], None
+    window = kind - 1 if kind else None
+    return paged.attend(module, query, key, value, scaling, {**kwargs, WINDOW: window})[None], None
+
+
+def _with_sinks(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    kwargs: Mapping[str, Any],
+) -> Tensor:
+    """Dense attention with sinks: ``[B, S, H, Dv]``; without a mask causal as sdpa is."""
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    result = torch_ops.sink_attention(
+        query,
+        key,
+        value,
+        mask,
+        kwargs["s_aux"].float(),
+        bool(causal) and mask is None and query.shape[2] > 1,
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
+    )
+    return result.transpose(1, 2).contiguous()
 
 
 def layer_name(module: nn.Module) -> str:
@@ -188,7 +225,7 @@ class PagedInputs:
         v_caches: per cache ``[slots, Hk, Dv]``, written in place.
         cache_of_layer: ``layer_idx`` of an attention module to its place among the caches.
         page: rows per page.
-        max_context: longest context; a shorter sliding window is refused.
+        max_context: longest context.
     """
 
     slots: Tensor
@@ -211,12 +248,13 @@ class PagedInputs:
         kwargs: Mapping[str, Any],
     ) -> Tensor:
         """Writes the new rows, then attends: q ``[1,H,T,D]`` -> ``[T,H,Dv]``."""
-        window = kwargs.get("sliding_window")
-        if window and window < self.max_context:
+        window, told = kwargs.get(WINDOW), kwargs.get("sliding_window")
+        if told and told < self.max_context and told != window:
             raise UnsupportedError(
-                f"{layer_name(module)}: sliding window {window} is shorter than the context of "
-                f"{self.max_context}"
+                f"{layer_name(module)}: sliding window {told} for a mask of "
+                f"{window or 'all keys'}, context {self.max_context}"
             )
+        sinks = kwargs.get("s_aux")
         causal = kwargs.get("is_causal")
         if not (getattr(module, "is_causal", True) if causal is None else causal):
             raise UnsupportedError(f"{layer_name(module)} is not causal")
@@ -240,6 +278,8 @@ class PagedInputs:
             self.block_tables,
             query.shape[-1] ** -0.5 if scaling is None else scaling,
             self.page,
+            None if sinks is None else sinks.float(),
+            window,
         )
         return hf_mla.expand_result(module, result) if absorbed else result
 
@@ -277,7 +317,11 @@ class _Probe:
         scaling: float | None,
         kwargs: Mapping[str, Any],
     ) -> Tensor:
-        plain = {k: v for k, v in kwargs.items() if v is not None and not torch.is_tensor(v)}
+        plain = {
+            k: v
+            for k, v in kwargs.items()
+            if v is not None and (k == "s_aux" or not torch.is_tensor(v))
+        }
         self.calls.append(
             AttentionCall(
                 module,

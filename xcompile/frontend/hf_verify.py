@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xcompile.errors import UnsupportedError
 from xcompile.frontend.hf_attention import (
     PAGED,
+    WINDOW,
     AttentionCall,
     PagedInputs,
     attention_forward,
@@ -109,6 +110,11 @@ def _eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
     return eager
 
 
+def _without_window(call: AttentionCall) -> dict[str, Any]:
+    """What a layer passes on, less the window: that is in the mask, and ours here has none."""
+    return {k: v for k, v in call.kwargs.items() if k not in ("sliding_window", WINDOW)}
+
+
 def verify_attention(path: str, call: AttentionCall, dtype: torch.dtype) -> None:
     """Compares our attention, dense with and without mask and paged, to the family's eager one.
 
@@ -127,9 +133,10 @@ def verify_attention(path: str, call: AttentionCall, dtype: torch.dtype) -> None
     seen = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()[None, None]
     additive = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
     scaling = call.key_size**-0.5 if call.scaling is None else call.scaling
+    kwargs = _without_window(call)
 
     def dense(function: Callable[..., Any], mask: Tensor | None) -> Tensor:
-        return function(call.module, query, key, value, mask, scaling=scaling, **call.kwargs)[0]
+        return function(call.module, query, key, value, mask, scaling=scaling, **kwargs)[0]
 
     want = dense(_eager_attention(call.module), additive)
     bar = bar_of(dtype)
@@ -190,7 +197,7 @@ def _paged_in_two_steps(call: AttentionCall, query: Tensor, key: Tensor, value: 
             return torch.cat([x[i][:, span] for i, span in enumerate(spans)], dim=1)[None]
 
         inputs = (pack(query), pack(key), pack(value), None)
-        kwargs = {**call.kwargs, PAGED: paged}
+        kwargs = {**_without_window(call), PAGED: paged}
         rows = attention_forward(call.module, *inputs, scaling=call.scaling, **kwargs)[0][0]
         for index, part in enumerate(rows.split([len(span) for span in spans])):
             out[index, spans[index]] = part

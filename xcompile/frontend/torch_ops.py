@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xcompile.ops.moe import ACTIVATIONS, ACTS, gate, is_gated
 
-__all__ = ["ACTIVATIONS", "head_linear", "moe_experts", "paged_attention"]
+__all__ = ["ACTIVATIONS", "head_linear", "moe_experts", "paged_attention", "sink_attention"]
 
 
 def _require(condition: bool, op: str, message: str) -> None:
@@ -217,6 +217,8 @@ def paged_attention(
     block_tables: Tensor,
     scale: float,
     page: int,
+    sinks: Tensor | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """Causal attention of packed new tokens over keys and values kept in pages.
 
@@ -236,6 +238,8 @@ def paged_attention(
         block_tables: ``[R, M]`` int64 page numbers; entries past the context are not read.
         scale: factor on the scores.
         page: rows per page.
+        sinks: ``[H]`` float32, a logit per head that joins the softmax's sum without a value.
+        window: a row sees its own key and those of the ``window - 1`` positions before it.
 
     Returns:
         ``[T, H, Dv]`` in the dtype of ``q``.
@@ -247,6 +251,7 @@ def paged_attention(
     Source: ``sdpa_attention_forward`` of transformers 5.23, one request at a time.
     """
     _check_paged(q, k_cache, v_cache, cu_seqlens, context_lens, block_tables, page)
+    _check_sinks("paged_attention", q, sinks)
     out = q.new_zeros((q.shape[0], q.shape[1], v_cache.shape[2]))
     starts, contexts = cu_seqlens.tolist(), context_lens.tolist()
     _require(
@@ -268,23 +273,108 @@ def paged_attention(
         )
         position = torch.arange(context, device=q.device)
         slots = block_tables[request, position // page] * page + position % page
-        out[first:last] = _attend(q[first:last], k_cache[slots], v_cache[slots], scale)
+        out[first:last] = _attend(
+            q[first:last], k_cache[slots], v_cache[slots], scale, sinks, window
+        )
     return out
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, sinks: Tensor | None, window: int | None
+) -> Tensor:
     """``q[n,H,D]`` over ``k[c,Hk,D]``, ``v[c,Hk,Dv]``; the last query sees the last key."""
     new, context, groups = q.shape[0], k.shape[0], q.shape[1] // k.shape[1]
     # A mask is spelt out because is_causal aligns to the upper left when new != context.
     mask = torch.ones(new, context, dtype=torch.bool, device=q.device).tril(context - new)
+    if window is not None:
+        mask = mask.triu(context - new - window + 1)
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    if sinks is not None:
+        return sink_attention(q, k, v, mask[None, None], sinks, False, scale)[0].transpose(0, 1)
     out = F.scaled_dot_product_attention(
-        q.transpose(0, 1)[None],
-        k.transpose(0, 1)[None].repeat_interleave(groups, 1),
-        v.transpose(0, 1)[None].repeat_interleave(groups, 1),
+        q,
+        k.repeat_interleave(groups, 1),
+        v.repeat_interleave(groups, 1),
         attn_mask=mask,
         scale=scale,
     )
     return out[0].transpose(0, 1)
+
+
+def _check_sinks(op: str, q: Tensor, sinks: Tensor | None) -> None:
+    _require(
+        sinks is None or (sinks.dtype == torch.float32 and sinks.shape == q.shape[1:2]),
+        op,
+        f"sinks must be float32 [{q.shape[1]}], got "
+        f"{None if sinks is None else (sinks.dtype, tuple(sinks.shape))}",
+    )
+
+
+@torch.library.custom_op("xllm::sink_attention", mutates_args=())
+def sink_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    sinks: Tensor,
+    causal: bool,
+    scale: float,
+) -> Tensor:
+    """Attention whose softmax has one more logit per head in its sum, without a value.
+
+    Args:
+        q: ``[B, H, S, D]``, float.
+        k: ``[B, Hk, K, D]``, dtype of ``q``; query head h reads head ``h // (H // Hk)``.
+        v: ``[B, Hk, K, Dv]``, dtype of ``q``.
+        mask: boolean (true: visible) or additive, broadcast to ``[B, H, S, K]``.
+        sinks: ``[H]`` float32.
+        causal: query i sees keys ``0..i``.
+        scale: factor on the scores.
+
+    Returns:
+        ``[B, H, S, Dv]`` in the dtype of ``q``.
+
+    Raises:
+        ValueError: on shapes and dtypes outside of the above.
+
+    Source: ``eager_attention_forward`` of gpt_oss in transformers 5.23, the softmax in float32.
+    """
+    _check_sink_attention(q, k, v, sinks)
+    groups = q.shape[1] // k.shape[1]
+    score = (q @ k.repeat_interleave(groups, 1).transpose(2, 3)).float() * scale
+    if causal:
+        above = torch.ones(score.shape[2:], dtype=torch.bool, device=q.device).triu(1)
+        score = score.masked_fill(above, float("-inf"))
+    if mask is not None:
+        boolean = mask.dtype == torch.bool
+        score = score.masked_fill(~mask, float("-inf")) if boolean else score + mask.float()
+    sink = sinks[None, :, None, None].expand(*score.shape[:-1], 1)
+    p = torch.cat((score, sink), -1).softmax(-1)[..., :-1]
+    return p.to(v.dtype) @ v.repeat_interleave(groups, 1)
+
+
+def _check_sink_attention(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor) -> None:
+    op = "sink_attention"
+    ok = q.dim() == k.dim() == v.dim() == 4 and q.dtype == k.dtype == v.dtype
+    ok = ok and q.shape[1] % k.shape[1] == 0 and q.shape[3] == k.shape[3]
+    ok = ok and k.shape[:3] == v.shape[:3]
+    given = [(str(x.dtype), tuple(x.shape)) for x in (q, k, v)]
+    _require(ok, op, f"takes q[B,H,S,D], k[B,Hk,K,D], v[B,Hk,K,Dv] of one dtype, got {given}")
+    _check_sinks(op, q, sinks)
+
+
+@sink_attention.register_fake
+def _sink_attention_fake(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    sinks: Tensor,
+    causal: bool,
+    scale: float,
+) -> Tensor:
+    _check_sink_attention(q, k, v, sinks)
+    return q.new_empty((*q.shape[:3], v.shape[3]))
 
 
 @paged_attention.register_fake
@@ -297,8 +387,11 @@ def _paged_attention_fake(
     block_tables: Tensor,
     scale: float,
     page: int,
+    sinks: Tensor | None = None,
+    window: int | None = None,
 ) -> Tensor:
     _check_paged(q, k_cache, v_cache, cu_seqlens, context_lens, block_tables, page)
+    _check_sinks("paged_attention", q, sinks)
     return q.new_empty((q.shape[0], q.shape[1], v_cache.shape[2]))
 
 

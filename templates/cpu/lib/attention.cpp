@@ -18,10 +18,12 @@ constexpr i64 kSplitRows = 32;    // slices with at most this many rows are alwa
 constexpr i64 kSplitQueries = 4;  // so are those with this many queries, up to kMaxSplitRows
 constexpr i64 kMaxSplitRows = 512;
 constexpr i64 kTaskRows = 256;  // rows that share one packing of the keys
+constexpr i64 kAlign = 128;     // blocks of keys begin alike, however rows are cut into tasks
 
 // Tasks of one request; the same for each of its key/value heads.
 struct Shape {
   i64 rows, keys, queries;
+  i64 first = 0;  // no row sees a key before it
   bool by_keys() const {
     return rows <= kSplitRows || (queries <= kSplitQueries && rows <= kMaxSplitRows);
   }
@@ -29,7 +31,9 @@ struct Shape {
   i64 part_keys() const {
     return rows <= kSplitRows ? kSplitKeys : rows <= 128 ? 4 * kSplitKeys : 16 * kSplitKeys;
   }
-  i64 key_parts() const { return by_keys() ? std::max<i64>(1, ceil_div(keys, part_keys())) : 1; }
+  i64 key_parts() const {
+    return by_keys() ? std::max<i64>(1, ceil_div(keys - first, part_keys())) : 1;
+  }
   i64 row_parts(i64 task_rows) const { return by_keys() ? 1 : ceil_div(rows, task_rows); }
 };
 
@@ -134,7 +138,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     i64 head = at % groups * e->heads, part = at / groups;
     Task x{e, head, std::min(e->heads, heads - head), part, slice(e - index, head), 0, shape.keys};
     if (shape.by_keys()) {
-      x.j0 = part * shape.part_keys();
+      x.j0 = shape.first + part * shape.part_keys();
       x.j1 = std::min(shape.keys, x.j0 + shape.part_keys());
     }
     return x;
@@ -145,7 +149,8 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     const By by = task.entry->by;
     if (!shape.by_keys()) {
       i64 r0 = task.part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);
-      if (by == By::panels) return attend_panels<T>(s, r0, r1, 0, s.keys, work, nullptr);
+      if (by == By::panels)
+        return attend_panels<T>(s, r0, r1, s.first(r0) / kAlign * kAlign, s.keys, work, nullptr);
       Partial result = PartialStore(r1 - r0, Dv).at(own_store, true);
       attend_tiles(s, r0, r1, 0, s.keys, work, result, next);
       for (i64 row = r0; row < r1; ++row) finish_row(s, row, row - r0, result, 0, 1);
@@ -236,6 +241,7 @@ void attention(const Team& t, const Attention<T>& a) {
           s.mask = static_cast<const char*>(a.mask) + (b * a.mb + h0 * a.mh) * mask_size;
         s.m_i = a.mq, s.m_g = a.mh, s.m_j = a.mk, s.mask_kind = a.mask_kind;
         s.D = a.D, s.Dv = a.Dv, s.scale = a.scale;
+        s.sinks = a.sinks ? a.sinks + h0 : nullptr;
         return s;
       });
 }
@@ -269,7 +275,8 @@ void paged_attention(const Team& t, const PagedAttention<T>& a) {
       t, a.R, a.Hk, a.D, a.Dv,
       [&](i64 r) {
         const i64 n = check(r) ? queries(r) : 0;
-        return Shape{group * n, a.context_lens[r], n};
+        const i64 keys = a.context_lens[r], seen = a.window ? n + a.window - 1 : keys;
+        return Shape{group * n, keys, n, std::max<i64>(0, keys - seen)};
       },
       [&](i64 r, i64 h) {
         i64 begin = a.cu_seqlens[r], n = queries(r), h0 = h * group;
@@ -286,6 +293,7 @@ void paged_attention(const Team& t, const PagedAttention<T>& a) {
         s.mask = nullptr;
         s.m_i = s.m_g = s.m_j = 0, s.mask_kind = kNoMask;
         s.D = a.D, s.Dv = a.Dv, s.scale = a.scale;
+        s.sinks = a.sinks ? a.sinks + h0 : nullptr, s.window = a.window;
         return s;
       });
 }

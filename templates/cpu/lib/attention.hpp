@@ -19,6 +19,7 @@ struct Attention {
   bool causal;         // upper-left: key j is visible to query i iff j <= i
   float scale;
   i64 B, H, Hk, Sq, Sk, D, Dv;
+  const float* sinks = nullptr;  // [H] or null: a logit per head that joins the sum, with no value
 };
 
 /// T = float or bf16. Rows that see no key give zeros.
@@ -43,6 +44,8 @@ struct PagedAttention {
   // Strides of a slot and of a head in the caches; 0 means contiguous. Latent (MLA) caches set
   // v_cache = k_cache and let v take the leading Dv of each D-wide slot.
   i64 k_slot = 0, k_head = 0, v_slot = 0, v_head = 0;
+  const float* sinks = nullptr;  // as in Attention
+  i64 window = 0;                // > 0: the last so many of the visible keys are seen
 };
 
 template <class T>

@@ -24,6 +24,8 @@ struct Slice {
   int mask_kind;
   i64 D, Dv;
   float scale;
+  const float* sinks = nullptr;  // of the group's heads, or null
+  i64 window = 0;                // > 0: how many of the keys below its limit a row sees
 
   i64 rows() const { return group * queries; }
   const T* q_row(i64 r) const { return q + r / group * q_i + r % group * q_g; }
@@ -32,6 +34,11 @@ struct Slice {
     i64 l = limit0 + r / group * limit_step;
     return l < keys ? l : keys;
   }
+  /// The first key that row r sees.
+  i64 first(i64 r) const { return window ? std::max<i64>(0, limit(r) - window) : 0; }
+  /// Where the softmax of row r begins: the maximum so far and the sum relative to it.
+  float start_max(i64 r) const { return sinks ? sinks[r % group] : -kInf; }
+  float start_sum() const { return sinks ? 1.0f : 0.0f; }
   /// Pointers to the key and value rows j0 .. j0+n.
   void gather(i64 j0, i64 n, const T** kp, const T** vp) const {
     i64 block = j0 / page, in_page = j0 % page;

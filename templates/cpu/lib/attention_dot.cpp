@@ -19,7 +19,7 @@ constexpr int kChunks = kMaxDotRows / kMaxR + 2;  // of one head at most
 struct Chunk {
   float max[VL], sum[VL];
   int32_t limit[VL];  // visible keys, less the lane's place among G keys
-  i64 first_limit;
+  i64 first_limit, last_first;
   int row, rows, R;
   float* q;
 };
@@ -103,7 +103,7 @@ void gather_mask(const Slice<T>& s, const Chunk& c, i64 j, i64 n, float* mask) {
 
 // Scores x of `vectors` vectors to probabilities, in place: fp32, or bf16 in the first halves.
 template <class T, int R>
-void softmax(Chunk& c, float* x, i64 vectors, i64 j, bool ragged, float* decay) {
+void softmax(Chunk& c, float* x, i64 vectors, i64 j, bool ragged, i64 window, float* decay) {
   constexpr int G = VL / R;
   const vf old = vload(c.max);
   vf m = old;
@@ -111,8 +111,11 @@ void softmax(Chunk& c, float* x, i64 vectors, i64 j, bool ragged, float* decay) 
     vi limit;
     std::memcpy(&limit, c.limit, sizeof limit);
     limit -= int32_t(j);
-    for (i64 i = 0; i < vectors; ++i)
-      vstore(x + i * VL, select(limit > int32_t(i * G), vload(x + i * VL), splat(-kInf)));
+    const int32_t reach = window ? int32_t(window) : INT32_MAX;
+    for (i64 i = 0; i < vectors; ++i) {
+      const vi left = limit - int32_t(i * G);
+      vstore(x + i * VL, select((left > 0) & (left <= reach), vload(x + i * VL), splat(-kInf)));
+    }
   }
   for (i64 i = 0; i < vectors; ++i) m = vmax(vload(x + i * VL), m);
   m = max_lanes<G>(m);
@@ -291,7 +294,8 @@ void attend_block(const Slice<T>& s, Chunk& c, const T* const* kp, const T* cons
     for (i64 i = 0; i < vectors; ++i) vstore(x + i * VL, vload(x + i * VL) + vload(mask + i * VL));
   }
   alignas(64) float decay[VL];
-  softmax<T, R>(c, x, vectors, j, j + n > c.first_limit || n % G, decay);
+  softmax<T, R>(c, x, vectors, j, j + n > c.first_limit || j < c.last_first || n % G, s.window,
+                decay);
   values<T, R>(x, decay, vp, n, s.Dv, out, ld, ahead.v);
 }
 
@@ -301,10 +305,12 @@ void start_chunk(const Slice<T>& s, Chunk& c) {
   using Op = Dot<T>;
   constexpr int G = VL / R, step = G * Op::elems;
   c.first_limit = s.keys;
+  c.last_first = 0;
   for (int r = 0; r < R; ++r) {
     const i64 row = c.row + std::min(r, c.rows - 1);
     const i64 limit = s.limit(row);
     c.first_limit = std::min(c.first_limit, limit);
+    c.last_first = std::max(c.last_first, s.first(row));
     for (int g = 0; g < G; ++g) {
       c.max[r * G + g] = -kInf, c.sum[r * G + g] = 0.0f;
       c.limit[r * G + g] = int32_t(limit - g);
@@ -472,9 +478,10 @@ inline void untwist(vf& a, vf& b) {
 template <class T>
 void finish_row(const Slice<T>& s, i64 r, i64 at, const Partial& first, i64 stride, i64 count) {
   float* weight = first.max + at;
-  float max = -kInf, sum = 0.0f;
+  float max = s.start_max(r);
   for (i64 c = 0; c < count; ++c) max = std::max(max, weight[c * stride]);
   float base = max == -kInf ? 0.0f : max;
+  float sum = s.start_sum() * math::exp(s.start_max(r) - base);
   for (i64 c = 0; c < count; ++c) {
     weight[c * stride] = math::exp(weight[c * stride] - base);
     sum += first.sum[at + c * stride] * weight[c * stride];

@@ -21,6 +21,7 @@ i64 acc_rows(i64 rows) { return round_up(rows, 32) + 16; }
 struct State {
   float max[kPanel], sum[kPanel];
   i64 first_limit, last_limit;  // smallest and largest number of visible keys
+  i64 last_first;               // largest first visible key
   int32_t limit[kPanel];
   int cols;
 };
@@ -96,15 +97,18 @@ inline void store_prob(bf16* prob, i64 j, int col, vf p0, vf p1, bool) {
 // sum, and rescales the output so far. Keys n..padded get probability zero.
 template <class T>
 void softmax(State& st, const float* score, T* prob, i64 j0, i64 n, i64 padded, float scale,
-             float* out, i64 Dv) {
-  const bool ragged = j0 + n > st.first_limit;
+             float* out, i64 Dv, i64 window) {
+  const bool ragged = j0 + n > st.first_limit || j0 < st.last_first;
+  const int32_t reach = window ? int32_t(window) : INT32_MAX;
   for (int col = 0; col < st.cols; col += VL) {
     vi limit;
     std::memcpy(&limit, st.limit + col, sizeof limit);
     limit -= int32_t(j0);
     auto at = [&](i64 j) {
       vf x = scale * vload(score + j * kPanel + col);
-      return ragged ? select(limit > int32_t(j), x, splat(-kInf)) : x;
+      if (!ragged) return x;
+      const vi left = limit - int32_t(j);
+      return select((left > 0) & (left <= reach), x, splat(-kInf));
     };
     vf old = vload(st.max + col), m0 = old, m1 = old;
     i64 j = 0;
@@ -167,20 +171,22 @@ void write_rows(const Slice<T>& s, i64 row, const State& st, const float* out,
     }
 }
 
+// `whole`: all keys go by, so the sinks count here.
 template <class T>
-void start_panel(const Slice<T>& s, i64 row, int cols, T* queries, State& st) {
+void start_panel(const Slice<T>& s, i64 row, int cols, bool whole, T* queries, State& st) {
   const T* rows[kPanel];
   st.cols = cols;
   st.first_limit = s.keys;
-  st.last_limit = 0;
+  st.last_limit = st.last_first = 0;
   for (int c = 0; c < kPanel; ++c) {
     i64 r = row + std::min(c, cols - 1), limit = s.limit(r);
     rows[c] = s.q_row(r);
     st.limit[c] = int32_t(limit);
     st.first_limit = std::min(st.first_limit, limit);
     st.last_limit = std::max(st.last_limit, limit);
-    st.max[c] = -kInf;
-    st.sum[c] = 0.0f;
+    st.last_first = std::max(st.last_first, s.first(r));
+    st.max[c] = whole ? s.start_max(r) : -kInf;
+    st.sum[c] = whole ? s.start_sum() : 0.0f;
   }
   pack_panel(queries, rows, cols, s.D);
 }
@@ -201,8 +207,8 @@ void attend_panels(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scra
   i64 last = 0;
   for (i64 p = 0; p < panels; ++p) {
     i64 row = r0 + p * kPanel;
-    start_panel(s, row, int(std::min<i64>(kPanel, r1 - row)), b.queries + p * panel_elems<T>(s.D),
-                b.state[p]);
+    start_panel(s, row, int(std::min<i64>(kPanel, r1 - row)), !result,
+                b.queries + p * panel_elems<T>(s.D), b.state[p]);
     last = std::max(last, b.state[p].last_limit);
   }
   std::fill(b.out, b.out + panels * out_elems, 0.0f);
@@ -222,7 +228,8 @@ void attend_panels(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scra
       panel_product(kernel, b.keys, scored, b.queries + p * panel_elems<T>(s.D), s.D, st.cols,
                     b.score, false);
       if (s.mask) apply_mask(s, r0 + p * kPanel, st.cols, j, seen, b.score);
-      softmax(st, b.score, prob, j, seen, padded_k<T>(n), s.mask ? 1.0f : s.scale, out, s.Dv);
+      softmax(st, b.score, prob, j, seen, padded_k<T>(n), s.mask ? 1.0f : s.scale, out, s.Dv,
+              s.window);
       panel_product(kernel, b.values, s.Dv, prob, n, st.cols, out, true);
     }
   }

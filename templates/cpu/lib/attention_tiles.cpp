@@ -449,7 +449,7 @@ struct Block {
 template <class T>
 bool takes_tiles(const Slice<T>& s) {
 #if XC_BF16_DOT
-  return sizeof(T) == 2 && !s.mask && s.rows() >= dot_rows<T>();
+  return sizeof(T) == 2 && !s.mask && !s.window && s.rows() >= dot_rows<T>();
 #else
   (void)s;
   return false;

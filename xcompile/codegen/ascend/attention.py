@@ -149,6 +149,9 @@ def build(b: AscendBuilder, n: Node) -> Phase:
     paged = n.op.name == "paged_attention"
     mask = n.inputs[3] if not paged and len(n.inputs) > 3 else None
     where = n.origin or "the graph"
+    if any(x.type.rank == 1 for x in n.inputs[6 if paged else 3 :]) or "window" in n.attrs:
+        what = "a window" if "window" in n.attrs else "sinks"
+        raise UnsupportedError(f"{n.op.name} with {what} ({where}): not on ascend, only on cpu")
     if q.dtype not in FLOATS:
         raise UnsupportedError(f"{n.op.name} of {q.type} ({where}): cast it to a float type first")
     if mask is not None and mask.dtype not in (*MASKS, q.dtype):
