@@ -190,3 +190,19 @@ def test_padding_by_a_size_of_the_input() -> None:
     for n in (3, 5, 12):
         x = torch.randn(4, n)
         assert all(map(torch.equal, run(x), f(x)))
+
+
+def test_slices_with_a_step_written_into_and_bounds_that_are_tensors() -> None:
+    def f(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        a, b, c = x.clone(), x.clone(), x.clone()
+        a[:, 1:8:3] = y  # of 0..9: 1, 4, 7
+        b[:, ::4] = y
+        c[..., 12:2:3] = y[:, :0]  # nothing
+        low, high = y[:, :1], y[:, :1] + 1
+        return a, b, c, torch.clamp(x, low, high), torch.pow(2.0, y), torch.concat([x, y], 1)
+
+    fast = torch.compile(f, backend=xllm, fullgraph=True, options={"strict": True})
+    for rows in (4, 5, 9):  # the second one makes the rows dynamic
+        x, y = torch.randn(rows, 10), torch.randn(rows, 3)
+        for got, want in zip(fast(x, y), f(x, y), strict=True):
+            assert torch.allclose(got, want, rtol=1e-6, atol=0)

@@ -12,7 +12,7 @@ from xcompile.frontend import writes
 from xcompile.frontend.fx import Complex, Importer
 from xcompile.ir import Value
 from xcompile.ops.cat import CAT
-from xcompile.ops.leaf import FULL
+from xcompile.ops.leaf import FULL, IOTA
 from xcompile.ops.pointwise import BY_NAME as P
 from xcompile.ops.view import PERMUTE, SLICE
 from xcompile.symbolic import Dim, evaluate, floordiv, free_names, product, same, simplify
@@ -119,7 +119,7 @@ def slice_tensor(
         b = simplify(a + i.dim(out.shape[d]))
     elif not isinstance(b - a, int):
         return None
-    return cut(i, x, d, a, b, step)
+    return cut(i, x, d, a, a + max(b - a, 0) if isinstance(b - a, int) else b, step)
 
 
 def select(i: Importer, x: Value, dim: int, index: Any) -> Value:
@@ -209,14 +209,35 @@ def slice_scatter(
     d = axis(x, dim)
     n = x.shape[d]
     a, b = _clamp(start, n, 0), _clamp(end, n, n)
-    if step != 1 or a is None or b is None:
+    if a is None or b is None:
         return None
+    if step != 1:
+        return _every(i, x, src, d, a, b, step)
     src = i.expand(i.cast(src, x.dtype), (*x.shape[:d], simplify(b - a), *x.shape[d + 1 :]))
     if (written := writes.write(i, x, src, d, a, b)) is not None:
         return written
     parts = [] if same(a, 0) else [cut(i, x, d, 0, a)]
     parts += [src] if same(b, n) else [src, cut(i, x, d, b, n)]
     return cat(i, parts, d)
+
+
+def _every(i: Importer, x: Value, src: Value, d: int, a: Dim, b: Dim, step: int) -> Value | None:
+    """x with x[a:b:step] = src: src in place of every element from a to b, then the right ones."""
+    n, count = x.shape[d], src.shape[d]
+    if not all(isinstance(k, int) for k in (a, b, n, count)):
+        return None
+    if count == 0:
+        return x
+    ones = i.reshape(i.cast(src, x.dtype), (*src.shape[: d + 1], 1, *src.shape[d + 1 :]))
+    wide = i.expand(ones, (*src.shape[: d + 1], step, *src.shape[d + 1 :]))
+    wide = i.reshape(wide, (*src.shape[:d], count * step, *src.shape[d + 1 :]))
+    parts = [cut(i, x, d, 0, a)] if a else []
+    parts += [cut(i, wide, d, 0, b - a)] + ([cut(i, x, d, b, n)] if b < n else [])
+    at = i.add(IOTA, shape=(n,), dim=0, start=0, step=1, dtype=torch.int64)
+    mine = i.add(P["eq"], i.add(P["remainder"], at, i.scalar(step)), i.scalar(a % step))
+    mine = i.reshape(mine, (n, *(1 for _ in x.shape[d + 1 :])))
+    whole = parts[0] if len(parts) == 1 else i.add(CAT, *parts, dim=d)
+    return i.add(P["where"], mine, whole, x)
 
 
 def select_scatter(i: Importer, x: Value, src: Value, dim: int, index: int) -> Value | None:

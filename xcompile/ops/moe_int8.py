@@ -47,7 +47,7 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> list[Type]:
         f"scales f32[E, channels], given {list(map(str, types))}",
     )
     wide = [Type(x.dtype, w.shape) for w in (up, down)]
-    return moe.MOE_EXPERTS.infer([x, expert, weight, *wide, *bias], attrs)
+    return list(moe.MOE_EXPERTS.infer([x, expert, weight, *wide, *bias], attrs))
 
 
 def _ref(
@@ -69,7 +69,8 @@ def _ref(
         t, k = torch.where(expert == e)
         one, two = (b[e] for b in bias) if bias else (None, None)
         h = linear(x[t], gate_up[e], up_scale[e], one)
-        h = moe.gate(act, *h.chunk(2, -1), limit, alpha) if gated else moe.ACTIVATIONS[act](h)
+        g, u = h.chunk(2, -1) if gated else (h, h)
+        h = moe.gate(act, g, u, limit, alpha) if gated else moe.ACTIVATIONS[act](h)
         y = linear(h.to(x.dtype), down[e], down_scale[e], two)
         out.index_add_(0, t, y * weight[t, k].float()[:, None])
     return out.to(x.dtype)
