@@ -13,8 +13,8 @@ class AttnMerge {
                               const AttnStore<T, Source>& store)
       : pipe_(pipe), space_(space), store_(store) {
     dv0_ = (deal.sizes.dv + K0 - 1) / K0 * K0;
-    pipe.InitBuffer(parts_, ROOM * 4);
-    pipe.InitBuffer(small_, (3 * 8 + 64) * MOST * 4);
+    pipe.InitBuffer(parts_, 2, (2 * 8 * MOST + ROOM) * 4);
+    pipe.InitBuffer(small_, (8 + 64) * MOST * 4);
     pipe.InitBuffer(out_, 8 * dv0_ * sizeof(T));
   }
 
@@ -24,14 +24,22 @@ class AttnMerge {
     int32_t step = (t.rows + workers - 1) / workers;
     if (step > 8) step = 8;
     if (step > ROOM / (parts * dv0_)) step = ROOM / (parts * dv0_);
-    for (int32_t row = me * step; row < t.rows; row += workers * step)
-      rows(t, row, t.rows - row < step ? t.rows - row : step, first, parts);
+    int32_t row = me * step, n = fewer(t.rows - row, step);
+    if (n > 0) fetch(row, n, first, parts);
+    while (n > 0) {
+      const int32_t next = row + workers * step, some = fewer(t.rows - next, step);
+      if (some > 0) fetch(next, some, first, parts);
+      rows(t, row, n, parts);
+      row = next;
+      n = some;
+    }
   }
 
  private:
   static constexpr int32_t K0 = 32 / sizeof(T);
-  static constexpr int32_t ROOM = 24 * 1024, MOST = 32;  // floats; cores
+  static constexpr int32_t ROOM = 16 * 1024, MOST = 32;  // floats; cores
 
+  __aicore__ inline static int32_t fewer(int32_t a, int32_t b) { return a < b ? a : b; }
   /// What all parts hold at an offset of their rooms, n floats each.
   __aicore__ inline void load(const LocalTensor<float>& to, i64 first, int32_t parts, i64 at,
                               int32_t n) {
@@ -58,15 +66,20 @@ class AttnMerge {
     }
   }
 
-  __aicore__ inline void rows(const AttnTask& t, int32_t row, int32_t n, i64 first, int32_t parts) {
-    const LocalTensor<float> x = parts_.template Get<float>(), max = small_.template Get<float>();
-    const LocalTensor<float> sum = max[8 * MOST], top = sum[8 * MOST], spread = top[8 * MOST];
+  /// Maxima, sums of probabilities and sums of products of n rows.
+  __aicore__ inline void fetch(int32_t row, int32_t n, i64 first, int32_t parts) {
+    LocalTensor<float> x = parts_.template AllocTensor<float>();
+    load(x, first, parts, space_.maxima() + row, n);
+    load(x[8 * MOST], first, parts, space_.sums() + row, n);
+    load(x[16 * MOST], first, parts, static_cast<i64>(row) * dv0_, n * dv0_);
+    parts_.EnQue(x);
+  }
+
+  __aicore__ inline void rows(const AttnTask& t, int32_t row, int32_t n, int32_t parts) {
+    LocalTensor<float> max = parts_.template DeQue<float>();
+    const LocalTensor<float> sum = max[8 * MOST], x = sum[8 * MOST];
+    const LocalTensor<float> top = small_.template Get<float>(), spread = top[8 * MOST];
     const LocalTensor<T> out = out_.template Get<T>();
-    order<HardEvent::V_MTE2>(pipe_);
-    load(max, first, parts, space_.maxima() + row, n);
-    load(sum, first, parts, space_.sums() + row, n);
-    load(x, first, parts, static_cast<i64>(row) * dv0_, n * dv0_);
-    order<HardEvent::MTE2_V>(pipe_);
     const BinaryRepeatParams each(1, 1, 1, 1, 1, 0);
     Adds(top, max, 0.0f, parts * 8);
     fold<true>(top, parts, 8);
@@ -90,6 +103,7 @@ class AttnMerge {
       Cast(out, x, RoundMode::CAST_RINT, static_cast<uint32_t>(n * dv0_));
     else
       Adds(out, x, 0.0f, n * dv0_);
+    parts_.FreeTensor(max);
     order<HardEvent::V_MTE3>(pipe_);
     store_.put(out, t, row, n, dv0_);
   }
@@ -97,7 +111,8 @@ class AttnMerge {
   TPipe& pipe_;
   const AttnSpace<T>& space_;
   const AttnStore<T, Source>& store_;
-  TBuf<TPosition::VECCALC> parts_, small_, out_;
+  TQue<TPosition::VECIN, 1> parts_;
+  TBuf<TPosition::VECCALC> small_, out_;
   int32_t dv0_;
 };
 }  // namespace xc
