@@ -49,7 +49,8 @@ def break_even(shape: Shape, before: int) -> int:
     """The fewest new tokens that are expanded after `before` cached ones."""
     _, nope, _, rank, v = shape
     n = 32
-    while (n * before + n * (n + 1) // 2) * (2 * rank - nope - v) <= before * rank * (nope + v):
+    saved, extra = 2 * rank - nope - v, before * rank * (nope + v)
+    while 2 * (n * before + n * (n + 1) // 2) * saved <= 3 * extra:
         n += 1
     return n
 

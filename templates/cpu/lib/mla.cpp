@@ -1,7 +1,7 @@
 // Absorbed: U^T goes to the queries and V to the results, and all heads attend to the latents.
-// Expanded: a task is a head and a block of a request's new tokens. Keys and values of its context
-// are made in blocks that stay in cache, U c and V c, and attended with the kernels for keys of one
-// head. Which of the two a request takes depends on its lengths alone.
+// Expanded: a task is a few heads and a block of a request's new tokens. Keys and values of its
+// context are made in blocks that stay in cache, U c and V c, and attended with the kernels for
+// keys of one head. Which of the two a request takes depends on its lengths alone.
 #include "mla.hpp"
 
 #include <algorithm>
@@ -16,7 +16,8 @@ namespace {
 constexpr i64 kKeys = 512;       // keys expanded at a time
 constexpr i64 kLatents = 256;    // latents packed at a time
 constexpr i64 kRows = 256;       // query rows per call of an attention kernel
-constexpr i64 kTaskRows = 2048;  // query rows that share the expanded keys
+constexpr i64 kTaskRows = 2048;  // of a task: query rows of a head that share the expanded keys,
+                                 // times heads that share the packed latents
 constexpr i64 kLeastRows = 512;  // of a task, when there are too few for the team
 constexpr i64 kFewRows = 32;     // requests with fewer new tokens are absorbed
 
@@ -46,12 +47,13 @@ bool has_pages(const Team& t, const MlaAttention<T>& a, i64 r) {
 }
 
 // Multiplications, per head. Absorbing a token costs what expanding it does, so that only earlier
-// tokens are extra; scores and values of a pair are cheaper expanded.
+// tokens are extra; scores and values of a pair are cheaper expanded. Products that expand were
+// measured to take 1 (fp32) to 1.8 times as long as those they save: 3/2 here.
 template <class T>
 bool expands(const MlaAttention<T>& a, const Request& q) {
   if (q.n < kFewRows) return false;
   const i64 before = q.keys - q.n, pairs = q.n * before + q.n * (q.n + 1) / 2;
-  return pairs * (2 * a.rank - a.nope - a.v) > before * a.rank * (a.nope + a.v);
+  return 2 * pairs * (2 * a.rank - a.nope - a.v) > 3 * before * a.rank * (a.nope + a.v);
 }
 
 // ---- absorbed -----------------------------------------------------------------------------------
@@ -147,6 +149,7 @@ struct Expander {
   const MlaAttention<T>& a;
   const Kernel kernel = choose_kernel<T>(kLatents);
   const i64 D = a.nope + a.rope, ld = round_up(a.v, 32);
+  const i64 packed_bytes = round_up(i64(packed_rows_bytes<T>(kernel, kLatents, a.rank)), 64);
   char* base;
   size_t bytes = 0;
   T *keys, *values, *queries;
@@ -162,91 +165,96 @@ struct Expander {
   }
   i64 partial_elems(i64 rows) const { return round_up(rows, 16) * (ld + 2); }
 
-  Expander(const MlaAttention<T>& a, void* scratch, i64 task_rows)
-      : a(a), base(static_cast<char*>(scratch)) {
+  Expander(const MlaAttention<T>& a, void* scratch) : a(a), base(static_cast<char*>(scratch)) {
     keys = take<T>(kKeys * D);
     values = take<T>(kKeys * a.v);
     queries = take<T>(kRows * D);
     latents = take<const T*>(kLatents);
     acc = take<float>(round_up(kLatents, row_group<T>(kernel)) * kPanel);
     block = take<float>(partial_elems(kRows));
-    results = take<float>(ceil_div(task_rows, kRows) * partial_elems(kRows));
-    packed = take<char>(i64(packed_rows_bytes<T>(kernel, kLatents, a.rank)));
+    results = take<float>(kTaskRows / kRows * partial_elems(kRows));
+    packed = take<char>(kKeys / kLatents * packed_bytes);
     work = take<char>(
         i64(std::max(tiles_scratch<T>(kRows, D, a.v), panels_scratch<T>(kRows, D, a.v))));
   }
 
-  // to[n][ld_to] = packed latents times the panels of W[N,rank].
-  void product(i64 n, const T* w, i64 N, T* to, i64 ld_to) {
-    for (i64 col = 0; col < N; col += kPanel, w += panel_elems<T>(a.rank)) {
-      const int cols = int(std::min<i64>(kPanel, N - col));
-      panel_product(kernel, packed, n, w, a.rank, kPanel, acc, false);
-      for (i64 i = 0; i < n; ++i)
-        for (int j = 0; j < cols; j += VL)
-          vstore_n(to + i * ld_to + col + j, vload(acc + i * kPanel + j), cols - j);
-    }
-  }
-
-  // Keys and values of head h for positions [j0, j0 + n) of request r.
-  void expand(i64 r, i64 h, i64 j0, i64 n) {
-    const TileScope tiles(kernel);
+  // Latents of positions [j0, j0 + n) of request r, for every head; the keys' last columns.
+  void load(i64 r, i64 j0, i64 n) {
     const i64* table = a.block_tables + r * a.max_blocks;
     for (i64 from = 0; from < n; from += kLatents) {
       const i64 m = std::min(kLatents, n - from);
-      T *k = keys + from * D, *v = values + from * a.v;
       for (i64 i = 0; i < m; ++i) {
         const i64 j = j0 + from + i;
         latents[i] = a.cache + (table[j / a.page] * a.page + j % a.page) * a.slot;
-        std::copy_n(latents[i] + a.rank, a.rope, k + i * D + a.nope);
+        std::copy_n(latents[i] + a.rank, a.rope, keys + (from + i) * D + a.nope);
       }
-      pack_rows(kernel, packed, latents, m, a.rank);
-      const i64 each = panel_elems<T>(a.rank);
-      product(m, a.up + h * ceil_div(a.nope, kPanel) * each, a.nope, k, D);
-      product(m, a.value + h * ceil_div(a.v, kPanel) * each, a.v, v, a.v);
+      pack_rows(kernel, packed + from / kLatents * packed_bytes, latents, m, a.rank);
     }
   }
 
-  // New tokens [first, first + rows) of request r, head h.
-  void attend(i64 r, const Request& q, i64 h, i64 first, i64 rows) {
+  // to[n][ld_to] = the loaded latents times the panels of head h of w[H,N,rank].
+  void product(i64 n, const T* w, i64 h, i64 N, T* to, i64 ld_to) {
+    w += h * ceil_div(N, kPanel) * panel_elems<T>(a.rank);
+    for (i64 from = 0; from < n; from += kLatents)
+      for (i64 col = 0; col < N; col += kPanel) {
+        const i64 m = std::min(kLatents, n - from);
+        const int cols = int(std::min<i64>(kPanel, N - col));
+        panel_product(kernel, packed + from / kLatents * packed_bytes, m,
+                      w + col / kPanel * panel_elems<T>(a.rank), a.rank, kPanel, acc, false);
+        for (i64 i = 0; i < m; ++i)
+          for (int j = 0; j < cols; j += VL)
+            vstore_n(to + (from + i) * ld_to + col + j, vload(acc + i * kPanel + j), cols - j);
+      }
+  }
+
+  // Heads [h0, h0 + heads) of the new tokens [first, first + rows) of request r.
+  void attend(i64 r, const Request& q, i64 h0, i64 heads, i64 first, i64 rows) {
+    const i64 last = q.keys - q.n + first + rows;  // keys that the rows see
+    for (i64 j0 = 0; j0 < last; j0 += kKeys) {
+      const i64 made = std::min(kKeys, last - j0);
+      load(r, j0, made);
+      for (i64 h = 0; h < heads; ++h) {
+        {
+          const TileScope tiles(kernel);
+          product(made, a.up, h0 + h, a.nope, keys, D);
+          product(made, a.value, h0 + h, a.v, values, a.v);
+        }
+        for (i64 row = 0; row < rows; row += kRows)
+          block_of_rows(q, h0 + h, first + row, std::min(kRows, rows - row), j0, made,
+                        results + (h * ceil_div(rows, kRows) + row / kRows) * partial_elems(kRows));
+      }
+    }
+  }
+
+  // New tokens [i, i + rows) against the expanded keys, which begin at j0.
+  void block_of_rows(const Request& q, i64 h, i64 i, i64 rows, i64 j0, i64 made, float* result) {
+    const i64 sees = q.keys - q.n + i + 1;  // keys that the first row sees
     Slice<T> s{};
+    s.keys = std::min(made, sees + rows - 1 - j0);
+    if (s.keys <= 0) return;
+    for (i64 k = 0; k < rows; ++k) {
+      const i64 token = q.begin + i + k;
+      std::copy_n(a.q_nope + token * a.ns + h * a.nh, a.nope, queries + k * D);
+      std::copy_n(a.q_rot + token * a.rs + h * a.rh, a.rope, queries + k * D + a.nope);
+    }
     s.q = queries, s.q_i = D;
-    s.o_i = a.H * a.v;
+    s.o = a.o + ((q.begin + i) * a.H + h) * a.v, s.o_i = a.H * a.v;
     s.k = keys, s.k_j = D;
     s.v = values, s.v_j = a.v;
     s.page = kKeys;
-    s.group = 1;
-    s.limit_step = 1;
+    s.group = 1, s.queries = rows;
+    s.limit0 = sees - j0, s.limit_step = 1;
     s.D = D, s.Dv = a.v, s.scale = a.scale;
-    const i64 before = q.keys - q.n, last = before + first + rows;  // keys that the rows see
-    for (i64 j0 = 0; j0 < last; j0 += kKeys) {
-      const i64 made = std::min(kKeys, last - j0);
-      expand(r, h, j0, made);
-      for (i64 row = 0; row < rows; row += kRows) {
-        const i64 i = first + row;
-        s.queries = std::min(kRows, rows - row);
-        s.limit0 = before + i + 1 - j0;
-        s.keys = std::min(made, s.limit0 + s.queries - 1);  // that some row sees
-        if (s.keys <= 0) continue;
-        for (i64 k = 0; k < s.queries; ++k) {
-          const i64 token = q.begin + i + k;
-          T* to = queries + k * D;
-          std::copy_n(a.q_nope + token * a.ns + h * a.nh, a.nope, to);
-          std::copy_n(a.q_rot + token * a.rs + h * a.rh, a.rope, to + a.nope);
-        }
-        const bool tiles = takes_tiles(s);
-        const Partial all =
-            partial_at(results + row / kRows * partial_elems(kRows), kRows, ld, tiles);
-        const Partial now = j0 == 0 ? all : partial_at(block, kRows, ld, tiles);
-        if (tiles)
-          attend_tiles(s, 0, s.queries, 0, s.keys, work, now, {nullptr, 0, 0});
-        else
-          attend_panels<T>(s, 0, s.queries, 0, s.keys, work, &now);
-        if (j0 > 0) merge(all, now, s.queries);
-        if (j0 + kKeys < before + i + s.queries) continue;
-        s.o = a.o + ((q.begin + i) * a.H + h) * a.v;
-        for (i64 k = 0; k < s.queries; ++k) finish_row(s, k, k, all, 0, 1);
-      }
-    }
+    const bool tiles = takes_tiles(s);
+    const Partial all = partial_at(result, kRows, ld, tiles);
+    const Partial now = j0 == 0 ? all : partial_at(block, kRows, ld, tiles);
+    if (tiles)
+      attend_tiles(s, 0, rows, 0, s.keys, work, now, {nullptr, 0, 0});
+    else
+      attend_panels<T>(s, 0, rows, 0, s.keys, work, &now);
+    if (j0 > 0) merge(all, now, rows);
+    if (j0 + kKeys < sees + rows - 1) return;  // more keys to come
+    for (i64 k = 0; k < rows; ++k) finish_row(s, k, k, all, 0, 1);
   }
 };
 
@@ -254,12 +262,12 @@ struct Expander {
 
 template <class T>
 void mla_attention(const Team& t, const MlaAttention<T>& a) {
-  i64 long_rows = 0;  // query rows of a head in expanded requests
+  bool expanded = false;  // whether some request is
   for (i64 r = 0; r < a.R;) {
     const Request q = request(a, r);
     if (!q.usable) t.fail(kBadLength, q.keys);
     if (!q.usable || q.n == 0 || expands(a, q)) {
-      long_rows += q.usable ? q.n : 0;
+      expanded |= q.usable && q.n > 0;
       ++r;
     } else if (q.n > kMlaTokens) {
       for (i64 i = 0; i < q.n; i += kMlaTokens) {
@@ -278,21 +286,24 @@ void mla_attention(const Team& t, const MlaAttention<T>& a) {
       r = end;
     }
   }
-  if (long_rows == 0) return;
+  if (!expanded) return;
 
-  // Fewer rows per task while there is too little to share; rows do not affect each other.
-  i64 task_rows = kTaskRows;
-  while (t.n > 1 && task_rows > kLeastRows && long_rows * a.H < 4 * t.n * task_rows) task_rows /= 2;
-  task_rows = std::min(task_rows, round_up(long_rows, kRows));
-  Expander<T> measured(a, nullptr, task_rows);
-  Expander<T> expander(a, t.scratch(measured.bytes), task_rows);
+  Expander<T> measured(a, nullptr);
+  Expander<T> expander(a, t.scratch(measured.bytes));
   for (i64 r = 0; r < a.R; ++r) {
     const Request q = request(a, r);
     if (!q.usable || !expands(a, q) || !has_pages(t, a, r)) continue;
-    const i64 blocks = ceil_div(q.n, task_rows);
-    t.parallel_for(blocks * a.H, [&](i64 task) {
-      const i64 first = (blocks - 1 - task / a.H) * task_rows;  // the longest ones first
-      expander.attend(r, q, task % a.H, first, std::min(task_rows, q.n - first));
+    // Smaller tasks while there are too few to share; heads and rows do not affect each other.
+    i64 rows = std::min(kTaskRows, round_up(q.n, kRows));
+    i64 heads = std::min(a.H, kTaskRows / rows);
+    auto tasks = [&] { return ceil_div(q.n, rows) * ceil_div(a.H, heads); };
+    while (t.n > 1 && heads > 1 && tasks() < 4 * t.n) heads = ceil_div(heads, 2);
+    while (t.n > 1 && rows > kLeastRows && tasks() < 4 * t.n) rows = round_up(rows / 2, kRows);
+    const i64 blocks = ceil_div(q.n, rows), groups = ceil_div(a.H, heads);
+    t.parallel_for(tasks(), [&](i64 task) {
+      const i64 first = (blocks - 1 - task / groups) * rows;  // the longest ones first
+      const i64 h = task % groups * heads;
+      expander.attend(r, q, h, std::min(heads, a.H - h), first, std::min(rows, q.n - first));
     });
   }
 }
