@@ -4,8 +4,8 @@
 
 namespace xc {
 
-constexpr int32_t MOE_A = 168 * 1024, MOE_B = 56 * 1024;  // bytes of a buffer of A, of B, in L1
-constexpr int32_t MOE_SLOTS = 3;                          // buffers of B in L1; A has two
+constexpr int32_t MOE_A = 184 * 1024, MOE_B = 32 * 1024;  // bytes of a buffer of A, of B, in L1
+constexpr int32_t MOE_SLOTS = 4;                          // buffers of B in L1; A has two
 constexpr i64 MOE_HOT_KB = 6800;                          // L2 holds the weights of 24 such experts
 constexpr uint16_t MOE_FILLED = 2, MOE_EMPTIED = 3;       // flags between cube and vector cores
 
