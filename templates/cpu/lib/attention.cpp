@@ -2,7 +2,6 @@
 #include "attention.hpp"
 
 #include <algorithm>
-#include <new>
 
 #include "attention_core.hpp"
 
@@ -44,7 +43,6 @@ enum class By { dot, tiles, panels };
 struct Entry {
   Shape shape;
   By by;
-  i64 heads;          // key/value heads of a task
   i64 tasks_end;      // tasks of this request and the ones before
   i64 first_partial;  // floats of partial results of the ones before
 };
@@ -68,37 +66,23 @@ bool twisted(By by) {
 template <class T, class GetShape, class GetSlice>
 void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, GetSlice slice) {
   // The index first, to know how many rows a task has; shape() may be asked twice.
-  i64 rows = 0, most = 0, parts = 0;
+  i64 rows = 0, most = 0;
   for (i64 r = 0; r < requests; ++r) {
     const Shape s = shape(r);
     rows += s.rows;
-    parts += s.rows ? s.key_parts() : 0;
     if (s.by_keys()) most = std::max(most, s.rows);
   }
   // Fewer rows per task while there is too little to share; rows do not affect each other.
   i64 task_rows = kTaskRows;
   while (task_rows > kPanel && rows * heads < 4 * t.n * task_rows) task_rows /= 2;
   most = std::max(most, std::min(rows, task_rows));
-  // Heads whose keys are neighbours in memory are read together, if there is enough to share.
-  i64 together = 1;
-  if (heads > 1 && requests > 0) {
-    const Slice<T> first = slice(0, 0), second = slice(0, 1);
-    if (second.k - first.k < first.k_j && second.v - first.v < first.v_j) together = heads;
-  }
-  while (t.n > 1 && together > 1 && parts * ceil_div(heads, together) < 8 * t.n)
-    together = ceil_div(together, 2);
   const size_t index_bytes = size_t(round_up(requests * i64(sizeof(Entry)) + 8, 64));
-  const i64 own = std::max(PartialStore(most, Dv).elems(),
-                           together * PartialStore(std::min<i64>(most, dot_rows<T>()), Dv).elems());
-  const size_t own_bytes = size_t(round_up(own * 4, 64));
-  const size_t slices_bytes = size_t(round_up(together * i64(sizeof(Slice<T>)), 64));
-  const size_t results_bytes = size_t(round_up(together * i64(sizeof(Partial)), 64));
-  const size_t work_bytes =
-      std::max({panels_scratch<T>(most, D, Dv), tiles_scratch<T>(most, D, Dv),
-                slices_bytes + results_bytes + dot_scratch<T>(together, D, Dv)});
+  const size_t own_bytes = size_t(round_up(PartialStore(most, Dv).elems() * 4, 64));
+  const size_t work_bytes = std::max(
+      {panels_scratch<T>(most, D, Dv), dot_scratch<T>(D, Dv), tiles_scratch<T>(most, D, Dv)});
   char* scratch = static_cast<char*>(t.scratch(index_bytes + own_bytes + work_bytes));
   Entry* index = reinterpret_cast<Entry*>(scratch);
-  float* own_store = reinterpret_cast<float*>(scratch + index_bytes);
+  float* own = reinterpret_cast<float*>(scratch + index_bytes);
   char* work = scratch + index_bytes + own_bytes;
 
   i64 tasks = 0, floats = 0, merged_rows = 0;
@@ -110,8 +94,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
            : takes_tiles(slice(r, 0))               ? By::tiles
            : s.by_keys() && s.rows <= dot_rows<T>() ? By::dot
                                                     : By::panels;
-    e.heads = e.by == By::dot ? together : 1;
-    tasks += s.rows ? split * s.row_parts(task_rows) * ceil_div(heads, e.heads) : 0;
+    tasks += s.rows ? split * s.row_parts(task_rows) * heads : 0;
     index[r].tasks_end = tasks;
     index[r].first_partial = floats;
     if (s.rows && split > 1) {
@@ -124,7 +107,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
 
   struct Task {
     const Entry* entry;
-    i64 head, heads, part;
+    i64 head, part;
     Slice<T> slice;
     i64 j0, j1;
   };
@@ -132,11 +115,10 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     const Entry* e = std::upper_bound(index, index + requests, task,
                                       [](i64 at, const Entry& x) { return at < x.tasks_end; });
     const Shape& shape = e->shape;
-    const i64 groups = ceil_div(heads, e->heads);
-    i64 at = task - (e->tasks_end - shape.key_parts() * shape.row_parts(task_rows) * groups);
+    i64 at = task - (e->tasks_end - shape.key_parts() * shape.row_parts(task_rows) * heads);
     // Heads of the same keys follow each other: they are neighbours in memory.
-    i64 head = at % groups * e->heads, part = at / groups;
-    Task x{e, head, std::min(e->heads, heads - head), part, slice(e - index, head), 0, shape.keys};
+    i64 head = at % heads, part = at / heads;
+    Task x{e, head, part, slice(e - index, head), 0, shape.keys};
     if (shape.by_keys()) {
       x.j0 = shape.first + part * shape.part_keys();
       x.j1 = std::min(shape.keys, x.j0 + shape.part_keys());
@@ -151,42 +133,25 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
       i64 r0 = task.part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);
       if (by == By::panels)
         return attend_panels<T>(s, r0, r1, s.first(r0) / kAlign * kAlign, s.keys, work, nullptr);
-      Partial result = PartialStore(r1 - r0, Dv).at(own_store, true);
+      Partial result = PartialStore(r1 - r0, Dv).at(own, true);
       attend_tiles(s, r0, r1, 0, s.keys, work, result, next);
       for (i64 row = r0; row < r1; ++row) finish_row(s, row, row - r0, result, 0, 1);
       return;
     }
     const i64 split = shape.key_parts();
     PartialStore store(s.rows(), Dv);
-    // Of one part, or of the heads of a task one after the other.
-    auto result = [&](i64 h) {
-      float* base = own_store + h * store.elems();
-      if (split > 1) {
-        const i64 at = (task.head + h) * split + task.part;
-        base = partials + task.entry->first_partial + at * store.elems();
-      }
-      return store.at(base, twisted<T>(by));
-    };
-    if (by == By::dot) {
-      Slice<T>* slices = reinterpret_cast<Slice<T>*>(work);
-      Partial* results = reinterpret_cast<Partial*>(work + slices_bytes);
-      for (i64 h = 0; h < task.heads; ++h) {
-        new (&slices[h]) Slice<T>(slice(task.entry - index, task.head + h));
-        new (&results[h]) Partial(result(h));
-      }
-      attend_dot(slices, task.heads, task.j0, task.j1, work + slices_bytes + results_bytes, results,
-                 next);
-      for (i64 h = 0; split == 1 && h < task.heads; ++h)
-        for (i64 row = 0; row < s.rows(); ++row) finish_row(slices[h], row, row, results[h], 0, 1);
-      return;
-    }
-    Partial only = result(0);
+    float* base = own;
+    if (split > 1)
+      base = partials + task.entry->first_partial + (task.head * split + task.part) * store.elems();
+    Partial result = store.at(base, twisted<T>(by));
     if (by == By::tiles)
-      attend_tiles(s, 0, s.rows(), task.j0, task.j1, work, only, next);
+      attend_tiles(s, 0, s.rows(), task.j0, task.j1, work, result, next);
+    else if (by == By::dot)
+      attend_dot(s, task.j0, task.j1, work, result, next);
     else
-      attend_panels<T>(s, 0, s.rows(), task.j0, task.j1, work, &only);
+      attend_panels<T>(s, 0, s.rows(), task.j0, task.j1, work, &result);
     if (split == 1)
-      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, row, only, 0, 1);
+      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, row, result, 0, 1);
   };
   // A few neighbours in a row: each knows what comes next.
   const i64 run = t.n == 1 ? std::max<i64>(1, tasks) : std::max<i64>(1, tasks / (8 * t.n));

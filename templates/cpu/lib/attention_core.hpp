@@ -93,14 +93,14 @@ struct Next {
 template <class T>
 int dot_rows();
 
-/// Keys [j0, j1) against all rows (<= dot_rows) of each of `heads` slices, equally far apart in
-/// memory, streaming keys and values once. results[h] holds slice h's rows from its start, rounded
-/// up to 16, with ld a multiple of 32; twisted where keys_in_pairs.
+/// Keys [j0, j1) against all rows (<= dot_rows) of the slice, streaming keys and values once.
+/// `result` holds the rows from its start, rounded up to 16, with ld a multiple of 32; twisted
+/// where keys_in_pairs.
 template <class T>
-void attend_dot(const Slice<T>* slices, i64 heads, i64 j0, i64 j1, void* scratch,
-                const Partial* results, const Next<T>& next);
+void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial& result,
+                const Next<T>& next);
 template <class T>
-size_t dot_scratch(i64 heads, i64 D, i64 Dv);
+size_t dot_scratch(i64 D, i64 Dv);
 
 /// Whether attend_dot adds values of bf16 in pairs of keys, which twists its results.
 template <class T>

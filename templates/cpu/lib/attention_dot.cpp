@@ -24,10 +24,10 @@ struct Chunk {
   float* q;
 };
 
-// What is fetched into L2 while one row of a cache is worked on: as much of the next block.
+// Rows that are fetched into L2 while rows are scored and while values are added, one for one.
 template <class T>
 struct Ahead {
-  const T *const *k = nullptr, *const *v = nullptr;  // null: nothing
+  const T *const *scoring = nullptr, *const *adding = nullptr;  // null: nothing
 
   template <int Bytes>
   static void fetch(const T* const* rows, i64 i, i64 bytes) {
@@ -279,7 +279,7 @@ void attend_block(const Slice<T>& s, Chunk& c, const T* const* kp, const T* cons
   const i64 vectors = ceil_div(n, G);
   auto score = [&](auto size) {
     for (i64 i = 0; i < vectors; ++i) {
-      const T* const* next = ahead.k ? ahead.k + i * G : nullptr;
+      const T* const* next = ahead.scoring ? ahead.scoring + i * G : nullptr;
       vstore(x + i * VL, s.scale * scores<T, R, size()>(c.q, kp + i * G, s.D, next));
     }
   };
@@ -296,7 +296,7 @@ void attend_block(const Slice<T>& s, Chunk& c, const T* const* kp, const T* cons
   alignas(64) float decay[VL];
   softmax<T, R>(c, x, vectors, j, j + n > c.first_limit || j < c.last_first || n % G, s.window,
                 decay);
-  values<T, R>(x, decay, vp, n, s.Dv, out, ld, ahead.v);
+  values<T, R>(x, decay, vp, n, s.Dv, out, ld, ahead.adding);
 }
 
 // Queries of a chunk, as scores() takes them; rows past the end repeat the last.
@@ -350,9 +350,7 @@ struct Buffers {
   Chunk* chunks;
   float *queries, *x, *mask;
   T* zeros;
-  // of the first head: this block's keys and values, the next one's, and of another head
-  const T **k0, **v0, **next_k, **next_v, **kp, **vp;
-  const T **ahead_k, **ahead_v;  // rows of all heads of the next block, in the order of memory
+  const T **kp, **vp, **next_k, **next_v;  // this block's keys and values, and the next one's
 
   template <class U>
   U* take(i64 count) {
@@ -360,14 +358,13 @@ struct Buffers {
     bytes += size_t(round_up(count * i64(sizeof(U)), 64));
     return reinterpret_cast<U*>(at);
   }
-  Buffers(void* scratch, i64 heads, i64 D, i64 Dv) : base(static_cast<char*>(scratch)) {
-    chunks = take<Chunk>(heads * kChunks);
-    queries = take<float>(heads * query_floats(D));
+  Buffers(void* scratch, i64 D, i64 Dv) : base(static_cast<char*>(scratch)) {
+    chunks = take<Chunk>(kChunks);
+    queries = take<float>(query_floats(D));
     x = take<float>(kMaxR * kBlock);
     mask = take<float>(kMaxR * kBlock);
     zeros = take<T>(Dv);
-    for (const T*** p : {&k0, &v0, &next_k, &next_v, &kp, &vp}) *p = take<const T*>(kBlock + VL);
-    for (const T*** p : {&ahead_k, &ahead_v}) *p = take<const T*>(heads * kBlock + VL);
+    for (const T*** p : {&kp, &vp, &next_k, &next_v}) *p = take<const T*>(kBlock + VL);
   }
 };
 
@@ -380,39 +377,33 @@ int dot_rows() {
 }
 
 template <class T>
-size_t dot_scratch(i64 heads, i64 D, i64 Dv) {
-  return Buffers<T>(nullptr, heads, D, Dv).bytes;
+size_t dot_scratch(i64 D, i64 Dv) {
+  return Buffers<T>(nullptr, D, Dv).bytes;
 }
 
 template <class T>
-void attend_dot(const Slice<T>* slices, i64 heads, i64 j0, i64 j1, void* scratch,
-                const Partial* results, const Next<T>& next) {
-  const Slice<T>& s = slices[0];
-  Buffers<T> b(scratch, heads, s.D, s.Dv);
+void attend_dot(const Slice<T>& s, i64 j0, i64 j1, void* scratch, const Partial& result,
+                const Next<T>& next) {
+  Buffers<T> b(scratch, s.D, s.Dv);
   const int rows = int(s.rows());
   int chunks = 0;
-  for (i64 h = 0; h < heads; ++h) {
-    float* q = b.queries + h * query_floats(s.D);
-    chunks = 0;
-    for (int row = 0; row < rows;) {
-      Chunk& c = b.chunks[h * kChunks + chunks++];
-      c.row = row, c.q = q, c.rows = std::min(rows - row, kMaxR);
-      c.R = c.rows > 4 ? kMaxR : c.rows > 2 ? 4 : c.rows;
-      row += c.rows;
-      with_rows(c.R, [&](auto R) { start_chunk<T, R()>(slices[h], c); });
-      q += 2 * c.R * round_up(s.D, 2 * VL);
-    }
-    std::fill_n(results[h].out, rows * results[h].ld, 0.0f);
+  float* q = b.queries;
+  for (int row = 0; row < rows;) {
+    Chunk& c = b.chunks[chunks++];
+    c.row = row, c.q = q, c.rows = std::min(rows - row, kMaxR);
+    c.R = c.rows > 4 ? kMaxR : c.rows > 2 ? 4 : c.rows;
+    row += c.rows;
+    with_rows(c.R, [&](auto R) { start_chunk<T, R()>(s, c); });
+    q += 2 * c.R * round_up(s.D, 2 * VL);
   }
+  std::fill_n(result.out, rows * result.ld, 0.0f);
   std::fill_n(b.zeros, s.Dv, T{});
 
-  const bool latent = s.v == s.k && s.v_j == s.k_j;
-  const i64 apart = heads > 1 ? slices[1].k - s.k : 0, v_apart = heads > 1 ? slices[1].v - s.v : 0;
   i64 coming = std::min(kBlock, j1 - j0);
   s.gather(j0, coming, b.next_k, b.next_v);
   for (i64 j = j0; j < j1; j += kBlock) {
     const i64 n = coming;
-    std::swap(b.k0, b.next_k), std::swap(b.v0, b.next_v);
+    std::swap(b.kp, b.next_k), std::swap(b.vp, b.next_v);
     const Slice<T>* then = j + kBlock < j1 ? &s : next.slice;
     coming = 0;
     if (then) {
@@ -420,43 +411,31 @@ void attend_dot(const Slice<T>* slices, i64 heads, i64 j0, i64 j1, void* scratch
       coming = std::clamp<i64>((then == &s ? j1 : next.j1) - first, 0, kBlock);
       then->gather(first, coming, b.next_k, b.next_v);
     }
-    for (i64 i = 0, u = 0; i < coming; ++i)
-      for (i64 h = 0; h < heads; ++h, ++u) {
-        b.ahead_k[u] = b.next_k[i] + h * apart;
-        b.ahead_v[u] = b.next_v[i] + h * v_apart;
-      }
-    std::fill_n(b.ahead_k + heads * coming, heads * (kBlock - coming) + VL, s.k);
-    std::fill_n(b.ahead_v + heads * coming, heads * (kBlock - coming) + VL, s.v);
+    std::fill_n(b.next_k + coming, kBlock - coming, s.k);
     // A vector short of keys repeats the last key; a value without a partner is paired with zeros.
-    for (i64 i = n; i < round_up(n, VL); ++i) b.k0[i] = b.k0[n - 1];
-    for (i64 h = 0; h < heads; ++h) {
-      for (i64 i = 0; i < round_up(n, VL); ++i) b.kp[i] = b.k0[i] + h * apart;
-      for (i64 i = 0; i < n; ++i) b.vp[i] = b.v0[i] + h * v_apart;
-      b.vp[n] = b.zeros;
-      for (int i = 0; i < chunks; ++i) {
-        Chunk& c = b.chunks[h * kChunks + i];
-        float* out = results[h].out + c.row * results[h].ld;
-        Ahead<T> ahead;
-        if (coming && i == 0) ahead.k = b.ahead_k + h * n;
-        if (coming && i == 0 && !latent) ahead.v = b.ahead_v + h * n;
-        with_rows(c.R, [&](auto R) {
-          attend_block<T, R()>(slices[h], c, b.kp, b.vp, j, n, b.x, b.mask, out, results[h].ld,
-                               ahead);
-        });
-      }
+    for (i64 i = n; i < round_up(n, VL); ++i) b.kp[i] = b.kp[n - 1], b.vp[i] = b.zeros;
+    b.vp[n] = b.zeros;
+    for (int i = 0; i < chunks; ++i) {
+      Chunk& c = b.chunks[i];
+      // Scoring fetches this block's values, adding those the next block's keys.
+      Ahead<T> ahead;
+      if (i == 0) ahead = {b.vp, coming ? b.next_k : nullptr};
+      with_rows(c.R, [&](auto R) {
+        attend_block<T, R()>(s, c, b.kp, b.vp, j, n, b.x, b.mask, result.out + c.row * result.ld,
+                             result.ld, ahead);
+      });
     }
   }
-  for (i64 h = 0; h < heads; ++h)
-    for (int i = 0; i < chunks; ++i) {
-      const Chunk& c = b.chunks[h * kChunks + i];
-      const int G = VL / c.R;
-      for (int r = 0; r < c.rows; ++r) {
-        float sum = 0.0f;
-        for (int g = 0; g < G; ++g) sum += c.sum[r * G + g];
-        results[h].max[c.row + r] = c.max[r * G];
-        results[h].sum[c.row + r] = sum;
-      }
+  for (int i = 0; i < chunks; ++i) {
+    const Chunk& c = b.chunks[i];
+    const int G = VL / c.R;
+    for (int r = 0; r < c.rows; ++r) {
+      float sum = 0.0f;
+      for (int g = 0; g < G; ++g) sum += c.sum[r * G + g];
+      result.max[c.row + r] = c.max[r * G];
+      result.sum[c.row + r] = sum;
     }
+  }
 }
 
 namespace {
