@@ -6,10 +6,15 @@ come (W8A8, dynamic). It changes results, so it runs only for quantize="experts-
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
+
 from xcompile.errors import UnsupportedError
 from xcompile.ir import Graph, Node, Type, Value, make
+from xcompile.lazy import Lazy
 from xcompile.ops.moe import MOE_EXPERTS
-from xcompile.ops.moe_int8 import MOE_EXPERTS_INT8, quantised
+from xcompile.ops.moe_int8 import MOE_EXPERTS_INT8, levels, scales
 from xcompile.rewrite import dce
 from xcompile.targets import Target
 
@@ -35,11 +40,11 @@ def run(graph: Graph, target: Target) -> Graph:
         if w not in made:
             t = graph.consts[w]
             assert t is not None
-            made[w] = []
-            for tensor, suffix in zip(quantised(t), ("int8", "scale"), strict=True):
-                v = Value(Type(tensor.dtype, tuple(tensor.shape)), f"{w.name}.{suffix}")
-                consts[v] = tensor
-                made[w].append(v)
+            q = Value(Type(torch.int8, tuple(t.shape)), f"{w.name}.int8")
+            scale = Value(Type(torch.float32, q.shape[:2]), f"{w.name}.scale")
+            consts[q] = Lazy(t.shape, q.dtype, t.device, partial(levels, t))
+            consts[scale] = Lazy(t.shape[:2], scale.dtype, t.device, partial(scales, t))
+            made[w] = [q, scale]
         return made[w]
 
     nodes: list[Node] = []

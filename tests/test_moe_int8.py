@@ -35,6 +35,7 @@ from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend import torch_ops
 from xcompile.frontend.huggingface import prepared
 from xcompile.ir import Graph, Type, Value
+from xcompile.lazy import Lazy, made
 from xcompile.ops import moe
 from xcompile.ops.moe_int8 import MOE_EXPERTS_INT8, quantise, quantised
 from xcompile.symbolic import Range, symbol
@@ -287,7 +288,21 @@ def test_the_option_quantises_and_says_so() -> None:
     # the root mean square, uniform, on both sides of both products: about 1%.
     assert 1e-3 < error < 2e-2
     report = run.report()
-    assert "int8" in report and "int8" not in plain.report()
+    # 3 of 4 bytes of 4 x 64 x (96 + 48) numbers, without 4 bytes for each of 4 x (96 + 64) channels
+    assert "1 x routed experts: weights and their inputs in int8, 108 kB less" in report
+    assert "int8" not in plain.report()
+
+
+def test_int8_weights_are_made_when_they_are_read() -> None:
+    layer = Layer()
+    run = compile_model(layer, arguments(3), quantize="experts-w8a8")
+    assert run.compiled is not None
+    lazy = [t for t in run.compiled.graph.consts.values() if isinstance(t, Lazy)]
+    want = [*quantised(layer.up), *quantised(layer.down)]
+    assert len(lazy) == len(want)
+    for a, b in zip(lazy, want, strict=True):
+        assert torch.equal(made(a), b) and torch.equal(a + 0, b) and a.shape == b.shape
+        assert type(a + 0) is type(made(a)) is torch.Tensor
 
 
 def test_what_cannot_be_quantised_is_an_error() -> None:

@@ -17,6 +17,7 @@ from xcompile.dump import Dumper
 from xcompile.errors import ArtifactError, UnsupportedError, XCompileError
 from xcompile.frontend.fx import Imported, islands
 from xcompile.ir import Graph
+from xcompile.lazy import made
 from xcompile.manifest import Reader
 from xcompile.passes import QUANTISE, PassRecord, pipeline, run_pipeline
 from xcompile.plan import Plan
@@ -49,7 +50,7 @@ class Compiled:
         tensors = [self.graph.consts[v] for v in c.values]
         if any(t is None for t in tensors):
             raise XCompileError(f"constant {c.name} has no data")
-        return self.target.pack(c.kind, [t for t in tensors if t is not None], out)
+        return self.target.pack(c.kind, [made(t) for t in tensors if t is not None], out)
 
 
 def make_target(target: str | Target) -> Target:

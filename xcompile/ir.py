@@ -18,6 +18,7 @@ import sympy
 import torch
 
 from xcompile.errors import ShapeError, XCompileError
+from xcompile.lazy import made
 from xcompile.symbolic import Dim, Range, dim_str, evaluate, free_names, product, same
 
 DTYPES = {
@@ -335,7 +336,7 @@ def evaluate_node(
     """Results of one node through its torch reference."""
     if n.body is not None:
         return n.body.eval(*args, env=env)
-    out = n.op.ref(*args, **{k: concrete(v, env) for k, v in n.attrs.items()})
+    out = n.op.ref(*map(made, args), **{k: concrete(v, env) for k, v in n.attrs.items()})
     return out if isinstance(out, list | tuple) else (out,)
 
 

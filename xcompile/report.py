@@ -15,6 +15,7 @@ from xcompile.executable import Executable
 from xcompile.ir import Value
 from xcompile.manifest import Reader, packed_type
 from xcompile.ops.moe import ROUTED, expanded_bytes
+from xcompile.ops.moe_int8 import smaller_by
 from xcompile.plan import per_layer
 from xcompile.runtime.program import Program
 from xcompile.symbolic import dim_str, evaluate, free_names, parse_dim, simplify
@@ -23,7 +24,8 @@ from xcompile.symbolic import dim_str, evaluate, free_names, parse_dim, simplify
 @dataclass(frozen=True)
 class Step:
     """One launch or island: `after` are the earlier steps whose results it reads; `saved` the bytes
-    of the copy that it does without, of token rows, one for each of their experts."""
+    of the copy that it does without, of token rows, one for each of their experts; `smaller` the
+    bytes that its weights would have more if they were not quantised."""
 
     kernel: str
     op: str
@@ -34,6 +36,7 @@ class Step:
     after: tuple[int, ...] = ()
     island: bool = False
     saved: str = "0"
+    smaller: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,10 @@ def summarise(c: Compiled) -> Summary:
         op = n.op.name if n.body is None else "+".join(m.op.name for m in n.body.nodes)
         flops, nbytes = dim_str(simplify(x.flops)), dim_str(simplify(x.nbytes))
         saved = dim_str(simplify(expanded_bytes(n))) if op in ROUTED else "0"
-        steps.append(Step(x.kernel, op, n.origin, flops, nbytes, result, after, saved=saved))
+        smaller = smaller_by(n) if op == "moe_experts_int8" else 0
+        steps.append(
+            Step(x.kernel, op, n.origin, flops, nbytes, result, after, False, saved, smaller)
+        )
     types = [packed_type(p, c.target) for p in c.plan.consts]
     weights = sum(evaluate(t.nbytes, {}) for t in types)
     made = c.target.kernels(c.plan)
@@ -146,7 +152,8 @@ def from_json(r: Reader, symbols: set[str]) -> Summary:
         flops, nbytes = dim(x.get("flops")), dim(x.get("nbytes"))
         island = x.get("island").flag()
         saved = dim(x.get("saved")) if x.get("saved").data is not None else "0"
-        steps.append(Step(kernel, op, origin, flops, nbytes, result, after, island, saved))
+        smaller = x.get("smaller").whole(0, 1 << 62) if x.get("smaller").data is not None else 0
+        steps.append(Step(kernel, op, origin, flops, nbytes, result, after, island, saved, smaller))
     seconds = r.get("seconds").data
     if not isinstance(seconds, dict) or not all(
         isinstance(v, int | float) for v in seconds.values()
@@ -237,8 +244,11 @@ def lines_of(s: Summary, program: Program) -> list[str]:
     if saved := s.saved(env):
         each = " + ".join(f"{saved.count(x)} x {number(x, 'B')}" for x in sorted({*saved}))
         out.append(f"experts    no copy of the tokens per expert: {each} saved a step")
-    if count := sum(x.op == "moe_experts_int8" for x in s.steps):
-        out.append(f"quantised  {count} x routed experts: weights and their inputs in int8")
+    if smaller := [x.smaller for x in s.steps if x.op == "moe_experts_int8"]:
+        out.append(
+            f"quantised  {len(smaller)} x routed experts: weights and their inputs in int8, "
+            f"{number(sum(smaller), 'B')} less"
+        )
     if s.seconds:
         stages = ", ".join(f"{k} {v:.2f} s" for k, v in s.seconds.items())
         out.append(f"compiled   {stages}")

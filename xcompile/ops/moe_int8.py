@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from xcompile.ir import Attrs, Op, Type
+from xcompile.ir import Attrs, Node, Op, Type
 from xcompile.ops import moe
 from xcompile.ops.infer import expect
 from xcompile.symbolic import Dim
@@ -19,12 +19,20 @@ def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """x[..., K] as int8 [..., K] and float32 scales [..., 1]: symmetric, q = round(x 127 / max|x|),
     ties to even, scale = max|x| / 127. A row with a value that is not finite gets the scale NaN.
     """
-    wide = x.float()
-    top = wide.abs().amax(-1, keepdim=True)
-    scale = torch.where(top.isfinite(), top / LEVELS, torch.nan)
-    inverse = torch.where((top > 0) & top.isfinite(), LEVELS / top, 0.0)
-    q = (wide.nan_to_num(0.0, 0.0, 0.0) * inverse).round().to(torch.int8)
-    return q, torch.where(inverse.isfinite(), scale, 0.0)
+    scale, inverse = _scales(x)
+    wide = x.float() * inverse
+    if not bool(scale.isfinite().all()):
+        wide.nan_to_num_(0.0, 0.0, 0.0)
+    return wide.round_().to(torch.int8), scale
+
+
+def _scales(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """max|x| / 127 and 127 / max|x| of rows, [..., 1]; (0, 0) where the latter is not finite."""
+    top = x.abs().amax(-1, keepdim=True).float()
+    inverse = LEVELS / top
+    fits = inverse.isfinite() & (inverse > 0)
+    scale = torch.where(fits, top / LEVELS, torch.where(top.isfinite(), 0.0, torch.nan))
+    return scale, torch.where(fits, inverse, 0.0)
 
 
 def linear(
@@ -38,9 +46,9 @@ def linear(
 
 def _infer(types: Sequence[Type], attrs: Attrs) -> list[Type]:
     x, expert, weight, up, up_scale, down, down_scale, *bias = types
-    scales = [Type(torch.float32, w.shape[:2]) for w in (up, down)]
+    each = [Type(torch.float32, w.shape[:2]) for w in (up, down)]
     ok = up.dtype == down.dtype == torch.int8
-    ok = ok and all(map(Type.same, (up_scale, down_scale), scales))
+    ok = ok and all(map(Type.same, (up_scale, down_scale), each))
     expect(
         ok,
         "moe_experts_int8 takes the operands of moe_experts with i8 weights, each followed by its "
@@ -97,15 +105,29 @@ def _sample(rng: torch.Generator) -> tuple[list[torch.Tensor], dict]:
     return [x, expert, weight, *pairs], attrs
 
 
-def quantised(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [E, N, K] as int8, and float32 scales [E, N] of their channels. An expert at a time:
-    its float32 copy is the most that is held besides."""
+def levels(w: torch.Tensor) -> torch.Tensor:
+    """Weights [E, N, K] as int8, an expert at a time, which bounds the float32 copies."""
     q = torch.empty(w.shape, dtype=torch.int8, device=w.device)
-    scale = torch.empty(w.shape[:2], dtype=torch.float32, device=w.device)
     for e in range(w.shape[0]):
-        q[e], each = quantise(w[e])
-        scale[e] = each[:, 0]
-    return q, scale
+        q[e] = quantise(w[e])[0]
+    return q
+
+
+def scales(w: torch.Tensor) -> torch.Tensor:
+    """Float32 scales [E, N] of the channels of weights [E, N, K]."""
+    return _scales(w)[0][..., 0]
+
+
+def quantised(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights [E, N, K] as int8, and float32 scales [E, N] of their channels."""
+    return levels(w), scales(w)
+
+
+def smaller_by(n: Node) -> int:
+    """Bytes that the weights of a moe_experts_int8 node would have more in its rows' type."""
+    x, _, _, up, up_scale, down, down_scale = (v.type for v in n.inputs[:7])
+    more = (x.dtype.itemsize - 1) * (up.numel + down.numel)
+    return int(more - up_scale.nbytes - down_scale.nbytes)
 
 
 # As moe_experts, of rows and weights in int8: with q(r), s(r) = quantise(r) of a row,
