@@ -87,24 +87,30 @@ _QUICK_FAMILY: dict[str, dict[str, Any]] = {
 }
 
 
-def config(name: str, *, quick: bool = False) -> Any:
-    """The transformers configuration of a model of `MODELS`."""
+def config(name: str, *, quick: bool = False, **other: Any) -> Any:
+    """The transformers configuration of a model of `MODELS`, some values given as `other`."""
     kind, sizes = _FAMILIES[name]
     options = {**_COMMON, **sizes}
     if quick:
         options |= {**_QUICK, **_QUICK_FAMILY[name]}
+    options |= other
     return getattr(transformers, kind)(**options)
 
 
 def build(
-    name: str, dtype: torch.dtype, *, experts: str = "grouped_mm", quick: bool = False
+    name: str,
+    dtype: torch.dtype,
+    *,
+    experts: str = "grouped_mm",
+    quick: bool = False,
+    **other: Any,
 ) -> Any:
     """A causal language model in eval mode with random weights; equal arguments, equal weights.
 
     Projections keep the scale of activations, and the routers are given spread-out scores, so
     logits and routing are as varied as those of a trained model.
     """
-    cfg = config(name, quick=quick)
+    cfg = config(name, quick=quick, **other)
     cfg.dtype = dtype
     # Built without memory, filled below: the library's own initialisation takes half a minute.
     with torch.device("meta"):
