@@ -5,10 +5,11 @@
     python -m benchmarks.mla_forms --door step --context 2048 --wide
 
 `compile`: `--new` tokens after a context through torch.compile over a cache of transformers, with
-and without the pass rewrite_mla. `step`: a prompt through the serving step that chooses a form for
-each request, against one that absorbs all, and one that caches keys and values of all heads.
-`--wide`: one layer with the widths of DeepSeek-V3's attention and 32 heads. Pairs in one process,
-on the same weights; CPU time. A ratio above 1 means that the first of a pair is faster.
+and without the pass rewrite_mla. `step`: a prompt, or its piece after `--past` tokens, through the
+serving step that chooses a form for each request, against one that absorbs all, and one that caches
+keys and values of all heads. `--wide`: one layer with the widths of DeepSeek-V3's attention and 32
+heads. Pairs in one process, on the same weights; CPU time. A ratio above 1 means that the first of
+a pair is faster.
 """
 
 from __future__ import annotations
@@ -73,13 +74,13 @@ def through_compile(a: argparse.Namespace, model: Any) -> None:
 def through_step(a: argparse.Namespace, model: Any) -> None:
     """A prompt, in pairs of what the step chooses and each form."""
     tokens = Tokens(model.config.vocab_size, a.context)
-    chosen = Ours(model, tokens, 1).prefill()
+    chosen = Ours(model, tokens, 1).prefill(a.past)
     with mock.patch.object(Cpu, "chooses_mla", False):
-        absorbed = Ours(model, tokens, 1).prefill()
+        absorbed = Ours(model, tokens, 1).prefill(a.past)
     with forced(hf_mla, "is_mla", False):
-        cached = Ours(model, tokens, 1).prefill()
+        cached = Ours(model, tokens, 1).prefill(a.past)
     for name, peer in (("absorbed", absorbed), ("all heads cached", cached)):
-        show(f"prompt of {a.context}", "chosen", chosen, name, peer, a.pairs)
+        show(f"{a.context} tokens after {a.past}", "chosen", chosen, name, peer, a.pairs)
 
 
 def show(what: str, one: str, mine: Step, other: str, peer: Step, count: int) -> None:
@@ -99,6 +100,7 @@ def main() -> None:
     p.add_argument("--new", type=int, default=1)
     p.add_argument("--context", type=int, default=512)
     p.add_argument("--dtype", choices=list(DTYPES), default="bf16")
+    p.add_argument("--past", type=int, default=0)
     p.add_argument("--pairs", type=int, default=7)
     p.add_argument("--wide", action="store_true")
     a = p.parse_args()

@@ -36,12 +36,12 @@ class Paged:
         page = self.spec.page
         return self.tables[request, positions // page] * page + positions % page
 
-    def prefill(self, ids: Tensor, request: int = 0) -> tuple[Any, ...]:
-        """Arguments that feed a request's whole prompt ids[n]."""
+    def prefill(self, ids: Tensor, request: int = 0, past: int = 0) -> tuple[Any, ...]:
+        """Arguments that feed a request's prompt, or what follows `past` cached tokens: ids[n]."""
         n = ids.numel()
-        positions = torch.arange(n)
-        pages = -(-n // self.spec.page)
-        index = (ids, positions, self.slots(request, positions), _index([0, n]), _index([n]))
+        positions = torch.arange(past, past + n)
+        pages = -(-(past + n) // self.spec.page)
+        index = (ids, positions, self.slots(request, positions), _index([0, n]), _index([past + n]))
         table = self.tables[request : request + 1, :pages].contiguous()
         return (*index, table, _index([n - 1]), self.keys, self.values)
 

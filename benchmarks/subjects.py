@@ -50,10 +50,10 @@ class Ours:
         self.tokens = tokens
         self.exe = xcompile.compile(model, threads=threads)
 
-    def _paged(self, requests: int) -> Paged:
+    def _paged(self, requests: int, past: int = 0) -> Paged:
         spec = self.exe.spec
         assert spec is not None
-        return Paged(spec, requests, self.tokens.context + ROOM)
+        return Paged(spec, requests, past + self.tokens.context + ROOM)
 
     def decode(self, batch: int) -> Step:
         paged, past = self._paged(batch), self.tokens.context
@@ -61,9 +61,12 @@ class Ours:
         paged.share(past)
         return rotate(self.exe, [paged.decode(ids, past) for ids in self.tokens.next(batch)])
 
-    def prefill(self) -> Step:
-        paged = self._paged(1)
-        return rotate(self.exe, [paged.prefill(ids) for ids in self.tokens.prompts])
+    def prefill(self, past: int = 0) -> Step:
+        """The prompts, each after `past` tokens of random cached values."""
+        paged = self._paged(1, past)
+        for cache in (*paged.keys, *paged.values):
+            cache.normal_()
+        return rotate(self.exe, [paged.prefill(ids, past=past) for ids in self.tokens.prompts])
 
 
 def rotate(function: Callable[..., Tensor], calls: list[tuple]) -> Step:
