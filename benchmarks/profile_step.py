@@ -74,7 +74,7 @@ def instrument(host: str, clock: str) -> tuple[str, int]:
     begin = "if (t.tid == 0) xc_last = xc_now();"
     host = re.sub(r"(void segment\d+\(.*\{\n)", rf"\1  {begin}\n", host)
     prelude = _PRELUDE.format(count=max(count, 1), clock=CLOCKS[clock])
-    host = host.replace('#include "kernels.hpp"\n', f'#include "kernels.hpp"\n{prelude}', 1)
+    host = host.replace('#include "team.hpp"\n', f'#include "team.hpp"\n{prelude}', 1)
     return host + _EXPORTS, count
 
 
@@ -147,12 +147,19 @@ class Work:
             hit = experts * (1 - (1 - k / experts) ** tokens)  # expected, uniform routing
             weights = (self.size(ins[3]) + self.size(ins[4])) * hit / experts
             return weights + 2 * self.size(ins[0]), flops
+        pairs = sum(
+            n * c - n * (n - 1) / 2 for n, c in zip(self.lengths, self.contexts, strict=True)
+        )
+        if n.op.name == "mla_attention":  # absorbed
+            q, rot, cache = ins[:3]
+            row = self.size(cache) / evaluate(cache.shape[0], self.env)
+            rank = int(ins[7].shape[2])
+            flops += 2.0 * pairs * int(q.shape[1]) * (2 * rank + int(rot.shape[2]))
+            moved = [q, rot, ins[6], ins[8], outs[0]]
+            return sum(self.contexts) * row + sum(map(self.size, moved)), flops
         if n.op.name == "paged_attention":
             q, k, v = ins[:3]
             row = (self.size(k) + self.size(v)) / evaluate(k.shape[0], self.env)
-            pairs = sum(
-                n * c - n * (n - 1) / 2 for n, c in zip(self.lengths, self.contexts, strict=True)
-            )
             flops = 2.0 * pairs * int(q.shape[1]) * (int(q.shape[2]) + int(v.shape[2]))
             return sum(self.contexts) * row + self.size(q) + self.size(outs[0]), flops
         if n.op.name in ("embedding", "gather"):
