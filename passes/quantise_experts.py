@@ -27,7 +27,7 @@ def run(graph: Graph, target: Target) -> Graph:
         raise UnsupportedError(
             "quantize='experts-w8a8' found no routed experts that became moe_experts in this model"
         )
-    loose = [n for n in found if any(graph.consts.get(w) is None for w in n.inputs[3:5])]
+    loose = [n for n in found if any(w not in graph.consts for w in n.inputs[3:5])]
     if loose:
         raise UnsupportedError(
             "quantize='experts-w8a8' needs weights that are constants of the graph; those of "
@@ -38,13 +38,15 @@ def run(graph: Graph, target: Target) -> Graph:
 
     def parts(w: Value) -> list[Value]:
         if w not in made:
-            t = graph.consts[w]
-            assert t is not None
-            q = Value(Type(torch.int8, tuple(t.shape)), f"{w.name}.int8")
-            scale = Value(Type(torch.float32, q.shape[:2]), f"{w.name}.scale")
-            consts[q] = Lazy(t.shape, q.dtype, t.device, partial(levels, t))
-            consts[scale] = Lazy(t.shape[:2], scale.dtype, t.device, partial(scales, t))
-            made[w] = [q, scale]
+            t = graph.consts[w]  # None in a graph that was read from text
+            made[w] = []
+            for name, shape, dtype, f in (
+                ("int8", w.shape, torch.int8, levels),
+                ("scale", w.shape[:2], torch.float32, scales),
+            ):
+                v = Value(Type(dtype, shape), f"{w.name}.{name}")
+                consts[v] = None if t is None else Lazy(shape, dtype, t.device, partial(f, t))
+                made[w].append(v)
         return made[w]
 
     nodes: list[Node] = []

@@ -30,7 +30,7 @@ from xcompile import compile as compile_model
 from xcompile import load
 from xcompile.check import check
 from xcompile.cli import app
-from xcompile.compiler import executor
+from xcompile.compiler import executor, make_target
 from xcompile.errors import UnsupportedError, XCompileError
 from xcompile.frontend import torch_ops
 from xcompile.frontend.huggingface import prepared
@@ -38,7 +38,9 @@ from xcompile.ir import Graph, Type, Value
 from xcompile.lazy import Lazy, made
 from xcompile.ops import moe
 from xcompile.ops.moe_int8 import MOE_EXPERTS_INT8, quantise, quantised
+from xcompile.passes import run_pass
 from xcompile.symbolic import Range, symbol
+from xcompile.text import parse, to_text
 
 F32, BF16, I64 = torch.float32, torch.bfloat16, torch.int64
 T = symbol("T")
@@ -303,6 +305,15 @@ def test_int8_weights_are_made_when_they_are_read() -> None:
     for a, b in zip(lazy, want, strict=True):
         assert torch.equal(made(a), b) and torch.equal(a + 0, b) and a.shape == b.shape
         assert type(a + 0) is type(made(a)) is torch.Tensor
+
+
+def test_a_graph_without_data_is_quantised_too() -> None:
+    run = compile_model(Layer(), arguments(3))
+    assert run.compiled is not None
+    g = run_pass("quantise_experts", parse(to_text(run.compiled.graph)), make_target("cpu"))
+    g.verify()
+    (n,) = g.nodes
+    assert n.op is MOE_EXPERTS_INT8 and all(t is None for t in g.consts.values())
 
 
 def test_what_cannot_be_quantised_is_an_error() -> None:
