@@ -53,6 +53,20 @@ def test_step_logits_are_eager_logits(name: str) -> None:
     assert_follows_eager(Driver(run, len(PROMPTS)), model, FEEDS)
 
 
+def test_long_prompts_beside_decode_are_eager() -> None:
+    """Expanded requests (see tests/test_mla_attention.py) and absorbed ones in one step."""
+    model, run = model_of("glm4_moe_lite"), compiled_step("glm4_moe_lite")
+    assert run.compiled is not None
+    assert "mla_attention" in {x.node.op.name for x in run.compiled.plan.launches}
+    long = [(7 * i) % 60 + 3 for i in range(120)]
+    feeds = [
+        [PROMPTS[0], long[:45], [], []],
+        [[21], long[45:], [], PROMPTS[3]],
+        [[22], [23], [], [24]],
+    ]
+    assert_follows_eager(Driver(run, len(PROMPTS)), model, feeds)
+
+
 @pytest.mark.parametrize("name", some(ABSORBED, FAST))
 def test_generation_is_that_of_transformers(name: str) -> None:
     assert compiled_step(name).generate(PROMPTS, 6, eos=()) == greedy(model_of(name), PROMPTS, 6)
