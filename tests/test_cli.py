@@ -268,7 +268,12 @@ def test_strict_names_the_islands(tmp_path):
 def test_interrupt(tmp_path):
     """Ctrl-C: exit code 130, one line, nothing written."""
     text = "import sys, time\nprint('ready', flush=True)\ntime.sleep(60)\n"
-    command = [sys.executable, "-m", "xcompile.cli", model(tmp_path, text), "-o", tmp_path / "out"]
+    # What a background job of a shell starts ignores the signal until it asks for it.
+    start = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('xcompile.cli', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", start, model(tmp_path, text), "-o", tmp_path / "out"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as p:
         assert p.stdout is not None and p.stdout.readline() == b"ready\n"
