@@ -72,8 +72,12 @@ void watchEarlyRead(const void* device, size_t bytes);
                                               ...);
 [[gnu::format(printf, 3, 4)]] aclError decline(aclError code, const char* api, const char* format,
                                                ...);
+aclError remember(aclError code);        // keeps what aclrtGetLastError answers; returns it
 aclError needDevice(const char* api);    // ACL_SUCCESS if a device is set
 void hostNote(const std::string& text);  // a line on stderr that is no error
-bool embedded();                         // inside another program, such as Python
+constexpr size_t kDeviceBytes = size_t{64} << 30;
+size_t deviceBytesUsed();
+void noteUnfreed();  // a warning of allocations that the program left
+bool embedded();     // inside another program, such as Python
 
 }  // namespace ascsim
