@@ -26,7 +26,7 @@ from xcompile.symbolic import free_names
 from xcompile.targets import ROOT, Target
 from xcompile.vendor_rules import ACTIVATIONS, RULES, Gated, gated
 
-PASSES = [p for p in PIPELINE if p not in ("fuse_epilogue", "layout", "fuse_loops")]
+PASSES = [p for p in PIPELINE if p not in ("fuse_mla", "fuse_epilogue", "layout", "fuse_loops")]
 RESERVED = {"w", "F", "torch", "torch_npu", "device", "step", "fused_attention", "moe_experts",
             *HELPERS, *(name for name, _ in ACTIVATIONS.values()), *keyword.kwlist,
             *dir(builtins)}  # fmt: skip

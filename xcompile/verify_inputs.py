@@ -16,6 +16,7 @@ from xcompile.symbolic import Dim, Range, evaluate, free_names
 MOST_FLOPS, MOST_BYTES = 4e8, 3e7  # of one case, where sizes can be chosen
 ODD = (3, 7, 13, 33, 5, 65, 17, 129)
 MANY = 1031
+CACHE = {"paged_attention": 1, "mla_attention": 2}  # the operand that has all slots
 LARGE = {torch.float16: 200.0}  # others: 1e4
 TINY = {torch.float16: 1e-6}  # others: 1e-30
 
@@ -125,8 +126,9 @@ def _fitting(
 def valid(n: Node, env: dict[str, int]) -> dict[str, int]:
     """Sizes under which an op has inputs: no more tokens than pages or slots hold."""
     env = dict(env)
-    if n.op.name == "paged_attention":
-        q, k, _, _, lens, tables = (v.shape for v in n.inputs[:6])
+    if n.op.name in CACHE:
+        q, k = n.inputs[0].shape, n.inputs[CACHE[n.op.name]].shape
+        lens, tables = (v.shape for v in n.inputs[4:6])
         page = int(n.attrs["page"])
         _set(env, k[0], max(page, _at(k[0], env)))
         room = _at(lens[0], env) * min(_at(tables[1], env), _at(k[0], env) // page) * page
@@ -156,6 +158,7 @@ class Feed:
         self.rng = torch.Generator().manual_seed(1000 * case.data + len(case.kind))
         self.sizes = [self.shape(v.type) for v in n.inputs]
         self.made: dict[int, torch.Tensor] = {}
+        self.weights: dict[Value, torch.Tensor] = {}
 
     def shape(self, t: Type) -> list[int]:
         return [evaluate(d, self.env) for d in t.shape]
@@ -202,10 +205,16 @@ class Feed:
 
     def weight(self, v: Value) -> torch.Tensor:
         """A constant that is a matrix, or an expert's: scaled so that products stay in range."""
+        if self.n.op.name == "mla_attention" and v is self.n.inputs[7]:
+            return self.weight(self.n.inputs[6]).transpose(1, 2).contiguous()
+        if v in self.weights:
+            return self.weights[v]
         shape = [int(d) for d in v.shape]
         fan = shape[-1] if len(shape) > 1 else 1
         x = torch.randn(shape, generator=self.rng) / math.sqrt(max(fan, 1))
-        return x.to(v.dtype) if v.dtype.is_floating_point else self.ints(shape, 2).to(v.dtype)
+        made = x.to(v.dtype) if v.dtype.is_floating_point else self.ints(shape, 2).to(v.dtype)
+        self.weights[v] = made
+        return made
 
 
 def _embedding(f: Feed, k: int) -> torch.Tensor | None:
@@ -256,7 +265,7 @@ def _paged(f: Feed, k: int) -> torch.Tensor | None:
     """Ragged requests, some without tokens; contexts up to the block table's room."""
     if k < 3 or k > 5:
         return None
-    tokens, slots = f.sizes[0][0], f.sizes[1][0]
+    tokens, slots = f.sizes[0][0], f.sizes[CACHE[f.n.op.name]][0]
     requests, width = f.sizes[5]
     page = int(f.n.attrs["page"])
     pages = slots // page
@@ -280,6 +289,11 @@ def _paged(f: Feed, k: int) -> torch.Tensor | None:
     return f.made[k]
 
 
+def _mla(f: Feed, k: int) -> torch.Tensor | None:
+    """U comes twice, the second time transposed."""
+    return f(6).transpose(1, 2).contiguous() if k == 7 else _paged(f, k)
+
+
 SPECIAL: dict[str, Callable[[Feed, int], torch.Tensor | None]] = {
     "embedding": _embedding,
     "gather": _gather,
@@ -289,4 +303,5 @@ SPECIAL: dict[str, Callable[[Feed, int], torch.Tensor | None]] = {
     "moe_experts_int8": _experts,
     "attention": _attention,
     "paged_attention": _paged,
+    "mla_attention": _mla,
 }

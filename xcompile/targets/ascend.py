@@ -92,6 +92,7 @@ class Ascend(Target):
 
     launches: str = "pair"
     concurrent = True
+    chooses_mla = True
 
     def __str__(self) -> str:
         return f"{self.isa}/{self.launches}"

@@ -236,9 +236,16 @@ def floor(chip: Chip, p: Product, m: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def search(chip: Chip, p: Product, lo: int = 1, hi: int = 8192, regimes: int = 4) -> Choice:
-    """The panel width and tiles with the least loss over M = lo .. hi, decode and prefill alike; to
-    the fourth power, since the worst case counts most.
+def search(
+    chip: Chip,
+    p: Product,
+    lo: int = 1,
+    hi: int = 8192,
+    regimes: int = 4,
+    panels: tuple[int, ...] = (),
+) -> Choice:
+    """The panel width (of `panels`, if given) and tiles with the least loss over M = lo .. hi,
+    decode and prefill alike; to the fourth power, since the worst case counts most.
 
     Raises XCompileError if nothing fits.
     """
@@ -247,7 +254,8 @@ def search(chip: Chip, p: Product, lo: int = 1, hi: int = 8192, regimes: int = 4
     samples = sorted({lo, hi, *(m for m in SAMPLES if lo < m < hi)})
     floors = np.array([floor(chip, p, m) + START for m in samples])
     best: tuple[float, Choice] | None = None
-    for panel in range(32 if p.gated else 16, 257, 32 if p.gated else 16):
+    grain = 32 if p.gated else 16
+    for panel in panels or range(grain, 257, grain):
         k0 = 32 // p.size
         tiles = candidates(chip, p.size, panel, min(-(-p.k // k0) * k0, DEEPEST))
         if not tiles:

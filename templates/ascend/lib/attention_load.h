@@ -21,7 +21,12 @@ class AttnLoads {
         space_(space),
         q_(global<T>(q)),
         k_(global<T>(k)),
-        v_(global<T>(v)) {}
+        v_(global<T>(v)) {
+    if constexpr (Source::SPLIT) {
+      qTail_ = global<T>(source_.qTail);
+      kTail_ = global<T>(source_.kTail);
+    }
+  }
 
   __aicore__ inline void init(const Walk& begin) {
     pipe_.InitBuffer(l1_, L1_BYTES);
@@ -154,7 +159,7 @@ class AttnLoads {
   __aicore__ inline void rows(const LocalTensor<T>& dst, const Walk& w, int32_t at,
                               int32_t column) {
     const AttnTask& t = w.task;
-    const int32_t width = VALUES ? smaller(sizes_.dv - column, tile_.panel) : sizes_.d;
+    const int32_t width = VALUES ? smaller(sizes_.dv - column, tile_.panel) : keyWidth();
     const int32_t n = smaller(t.piece, w.count - at);
     const i64 stride = VALUES ? source_.vRow : source_.kRow;
     constexpr bool squares = VALUES && sizeof(T) == 4;
@@ -178,6 +183,23 @@ class AttnLoads {
       }
       i += run;
     }
+    if constexpr (!VALUES && Source::SPLIT) {
+      if (width < sizes_.d) tails(dst[(width + K0 - 1) / K0 * K0 * t.piece], w, at, n);
+    }
+  }
+  /// The second parts of keys.
+  __aicore__ inline void tails(const LocalTensor<T>& dst, const Walk& w, int32_t at, int32_t n) {
+    for (int32_t i = 0; i < n;) {
+      i64 found = 0;
+      const i64 from = source_.kTailAt(w.task.request, w.key + at + i, n - i, found);
+      const int32_t run = static_cast<int32_t>(found);
+      rowsToL1(dst[i * K0], kTail_[from], source_.kTailRow, run, w.task.piece, source_.tail, false);
+      i += run;
+    }
+  }
+  __aicore__ inline int32_t keyWidth() const {
+    if constexpr (Source::SPLIT) return source_.kWidth;
+    return sizes_.d;
   }
 
   /// All rows of Q: [d0 / K0][high][K0].
@@ -187,39 +209,59 @@ class AttnLoads {
       qSet_ = false;
     }
     const LocalTensor<T> dst = q1_[qIn_ * tile_.q];
+    if constexpr (Source::SPLIT) {
+      const int32_t width = source_.qWidth;
+      part<false>(dst, t, q_, source_.qRow, source_.qHead, width);
+      part<true>(dst[(width + K0 - 1) / K0 * K0 * t.high()], t, qTail_, source_.qTailRow,
+                 source_.qTailHead, source_.tail);
+    } else {
+      part<false>(dst, t, q_, source_.qRow, source_.qHead, sizes_.d);
+    }
+    if (++qIn_ == tile_.qSlots) qIn_ = 0;
+    ++qFlight_;
+  }
+  template <bool TAIL>
+  __aicore__ inline i64 queryAt(i64 request, i64 query, i64 head) const {
+    if constexpr (TAIL)
+      return source_.qTailAt(request, query, head);
+    else
+      return source_.q(request, query, head);
+  }
+  /// `width` columns of all rows of Q, from the first or (TAIL) the second of two tensors.
+  template <bool TAIL>
+  __aicore__ inline void part(const LocalTensor<T>& dst, const AttnTask& t,
+                              const GlobalTensor<T>& q, i64 qRow, i64 qHead, int32_t width) {
     const int32_t high = t.high(), group = sizes_.group;
     for (int32_t h = 0; h < t.heads; ++h) {
       const i64 head = static_cast<i64>(t.head + h) * group;
       for (int32_t r = 0; r < t.m;) {
         const i64 query = (t.first + r) / group;
         const int32_t g = static_cast<int32_t>((t.first + r) % group);
-        const GlobalTensor<T> src = q_[source_.q(t.request, query, head + g)];
+        const GlobalTensor<T> src = q[queryAt<TAIL>(t.request, query, head + g)];
         int32_t n = smaller(t.m - r, group - g);
         const LocalTensor<T> to = dst[(h * t.m + r) * K0];
         const int32_t whole = (t.m - r) / group;  // queries of which we have all heads
         if (group == 1) {
           n = t.m - r;
-          rowsToL1(to, src, source_.qRow, n, high, sizes_.d, false);
-        } else if (g == 0 && whole > 1 && source_.qRow <= 65535 && source_.qHead <= 65535) {
+          rowsToL1(to, src, qRow, n, high, width, false);
+        } else if (g == 0 && whole > 1 && qRow <= 65535 && qHead <= 65535) {
           n = whole * group;
           DataCopy(to, src,
                    Nd2NzParams(static_cast<uint16_t>(whole), static_cast<uint16_t>(group),
-                               static_cast<uint16_t>(sizes_.d), static_cast<uint16_t>(source_.qRow),
-                               static_cast<uint16_t>(source_.qHead), static_cast<uint16_t>(high), 1,
+                               static_cast<uint16_t>(width), static_cast<uint16_t>(qRow),
+                               static_cast<uint16_t>(qHead), static_cast<uint16_t>(high), 1,
                                static_cast<uint16_t>(group * K0)));
         } else {
-          rowsToL1(to, src, source_.qHead, n, high, sizes_.d, false);
+          rowsToL1(to, src, qHead, n, high, width, false);
         }
         r += n;
       }
     }
     if (t.m == 1) {  // products of one row take two
       const i64 last = static_cast<i64>(t.head + t.heads) * group - group + t.first % group;
-      rowsToL1(dst[t.rows * K0], q_[source_.q(t.request, t.first / group, last)], 1, 1, high,
-               sizes_.d, false);
+      rowsToL1(dst[t.rows * K0], q[queryAt<TAIL>(t.request, t.first / group, last)], 1, 1, high,
+               width, false);
     }
-    if (++qIn_ == tile_.qSlots) qIn_ = 0;
-    ++qFlight_;
   }
 
   TPipe& pipe_;
@@ -227,7 +269,7 @@ class AttnLoads {
   const AttnTile& tile_;
   const AttnSizes& sizes_;
   const AttnSpace<T>& space_;
-  GlobalTensor<T> q_, k_, v_;
+  GlobalTensor<T> q_, k_, v_, qTail_, kTail_;
   TBuf<TPosition::A1> l1_;
   LocalTensor<T> q1_, k1_, v1_, p1_;
   Walk kAhead_, vAhead_;

@@ -8,7 +8,8 @@ namespace xc {
 /// Key j of r is row tables[r, j / page] * page + j % page of the caches. Strides in elements; the
 /// last dim is contiguous.
 struct PagedSource {
-  i64 tokens, count, pages, page;  // rows of q; requests; pages of a request; rows of a page
+  static constexpr bool SPLIT = false;  // rows of q and k are in one part each; see mla_requests.h
+  i64 tokens, count, pages, page;       // rows of q; requests; pages of a request; rows of a page
   const __gm__ i64 *cu, *lens, *tables;
   i64 qRow, qHead, oRow, oHead, kRow, kHead, vRow, vHead;
 
@@ -47,6 +48,7 @@ struct PagedSource {
 /// q [B, H, Sq, D], k [B, Hk, Sk, D], v [B, Hk, Sk, Dv], o [B, H, Sq, Dv]: strides of all dims but
 /// the last, which is contiguous. causal: query i sees keys 0 .. i.
 struct DenseSource {
+  static constexpr bool SPLIT = false;
   i64 batch, rows, all;
   bool causal;
   i64 qBatch, qHead, qRow, kBatch, kHead, kRow, vBatch, vHead, vRow, oBatch, oHead, oRow;
