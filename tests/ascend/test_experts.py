@@ -5,97 +5,57 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
 
-import xcompile
-import xcompile.frontend.torch_ops  # registers xllm::moe_experts
+from tests.ascend.experts_harness import (
+    ALPHA,
+    LIB,
+    LIMIT,
+    TYPES,
+    Experts,
+    Kernel,
+    compiled,
+    random_cases,
+    route,
+    summed,
+)
 from tests.zoo_moe import H, tiny
 from xcompile import sim
 from xcompile.codegen.ascend.moe_experts import choose, workspace_bytes
 from xcompile.frontend.huggingface import prepared
-from xcompile.ops.moe import ACTIVATIONS, CLAMPED, MOE_EXPERTS, gate, is_gated
+from xcompile.ops.moe import MOE_EXPERTS, is_gated
 from xcompile.targets.ascend import CHIPS
 from xcompile.targets.ascend_pack import pack
 
-LIB = Path(__file__).parents[2] / "templates" / "ascend" / "lib"
 CHIP = CHIPS["ascend910b"]
-TYPES = {"half": torch.float16, "bfloat16_t": torch.bfloat16, "float": torch.float32}
-LIMIT, ALPHA = 0.75, 1.702  # of the units that clamp; gate and up are about normal
-# dtype, dtype of the weights of the sum, activation, panel and most rows of the two products
 KERNELS = [
-    ("half", "float", "silu", 32, 64, 96, 128),
-    ("half", "half", "gelu", 128, 128, 128, 128),
-    ("bfloat16_t", "bfloat16_t", "gelu_tanh", 64, 128, 32, 16),
-    ("bfloat16_t", "float", "silu", 128, 128, 128, 128),
-    ("float", "float", "relu", 32, 32, 16, 48),
-    ("float", "float", "gelu", 64, 64, 64, 128),
-    ("half", "float", "relu2", 64, 64, 64, 128),
-    ("bfloat16_t", "float", "swiglu_oai", 128, 128, 128, 128),
-    ("float", "float", "swiglu_oai", 32, 32, 32, 48),
-    ("half", "half", "silu_clamped", 32, 64, 96, 128),
-    ("float", "float", "silu_clamped", 64, 64, 64, 128),
-    ("bfloat16_t", "float", "clamped_silu", 64, 128, 32, 64),
-    ("float", "float", "clamped_silu", 64, 64, 64, 128),
-    # without a gate
-    ("bfloat16_t", "float", "relu2", 128, 128, 128, 128),
-    ("float", "float", "gelu", 96, 128, 64, 128),
-    ("half", "half", "silu", 48, 64, 32, 48),
-    # with biases
-    ("bfloat16_t", "bfloat16_t", "swiglu_oai", 128, 128, 128, 128),
-    ("float", "float", "silu", 64, 64, 96, 128),
-    ("half", "float", "gelu_tanh", 96, 128, 16, 128),
+    Kernel("half", "float", "silu", 32, 64, 96, 128),
+    Kernel("half", "half", "gelu", 128, 128, 128, 128),
+    Kernel("bfloat16_t", "bfloat16_t", "gelu_tanh", 64, 128, 32, 16),
+    Kernel("bfloat16_t", "float", "silu", 128, 128, 128, 128),
+    Kernel("float", "float", "relu", 32, 32, 16, 48),
+    Kernel("float", "float", "gelu", 64, 64, 64, 128),
+    Kernel("half", "float", "relu2", 64, 64, 64, 128),
+    Kernel("bfloat16_t", "float", "swiglu_oai", 128, 128, 128, 128),
+    Kernel("float", "float", "swiglu_oai", 32, 32, 32, 48),
+    Kernel("half", "half", "silu_clamped", 32, 64, 96, 128),
+    Kernel("float", "float", "silu_clamped", 64, 64, 64, 128),
+    Kernel("bfloat16_t", "float", "clamped_silu", 64, 128, 32, 64),
+    Kernel("float", "float", "clamped_silu", 64, 64, 64, 128),
+    Kernel("bfloat16_t", "float", "relu2", 128, 128, 128, 128, False),
+    Kernel("float", "float", "gelu", 96, 128, 64, 128, False),
+    Kernel("half", "half", "silu", 48, 64, 32, 48, False),
+    Kernel("bfloat16_t", "bfloat16_t", "swiglu_oai", 128, 128, 128, 128, True, True),
+    Kernel("float", "float", "silu", 64, 64, 96, 128, True, True),
+    Kernel("half", "float", "gelu_tanh", 96, 128, 16, 128, False, True),
 ]
-UNGATED, BIASED = {13, 14, 15, 18}, {16, 17, 18}
-ENTRY = """
-extern "C" __global__ __mix__(1, 2) void moe{at}(GM_ADDR x, GM_ADDR expert, GM_ADDR weight,
-    GM_ADDR up, GM_ADDR down, GM_ADDR y, GM_ADDR space, int64_t n, int64_t k, int64_t e, int64_t h,
-    int64_t i, int64_t ldx, GM_ADDR upBias, GM_ADDR downBias) {{
-  TPipe pipe;
-  Team team{{(int32_t)GetBlockIdx(), (int32_t)GetBlockNum()}};
-  if ASCEND_IS_AIV {{
-    team.count *= 2;
-  }}
-  moeExperts<MoeTile<{t}, {p1}, {r1}, {gated}, {biased}>, MoeTile<{t}, {p2}, {r2}, false, {biased}>,
-             {w}, MoeAct::{act}>(
-      pipe, team, MoeSizes{{n, k, e, h, i, ldx}}, x, expert, weight, up, down, y, space,
-      MoeLimits{{{limits}}}, upBias, downBias);
-  PipeBarrier<PIPE_ALL>();
-}}
-"""
 
 
 def source() -> str:
     text = '#include "experts.h"\nusing namespace xc;\n'
-    for at, (t, w, act, p1, r1, p2, r2) in enumerate(KERNELS):
-        limits = f"{LIMIT}f, {ALPHA}f" if act in CLAMPED else ""
-        gated, biased = str(at not in UNGATED).lower(), str(at in BIASED).lower()
-        text += ENTRY.format(
-            at=at, t=t, w=w, act=act, p1=p1, r1=r1, p2=p2, r2=r2, limits=limits, gated=gated,
-            biased=biased,
-        )  # fmt: skip
-    return text
-
-
-def route(kind: str, n: int, k: int, e: int, g: torch.Generator) -> torch.Tensor:
-    """Expert ids [n, k]."""
-    if kind == "random":
-        return torch.rand(n, e, generator=g).topk(k, -1).indices
-    if kind == "zipf":
-        p = 1 / torch.arange(1, e + 1.0)
-        return torch.multinomial(p.expand(n + 1, -1), k, generator=g)[:n]
-    if kind == "hot":  # every slot the same expert: duplicates within a token
-        return torch.full((n, k), e // 2)
-    if kind == "few":  # most experts empty, the others far apart
-        return torch.tensor([0, e - 1])[torch.randint(0, 2, (n, k), generator=g)]
-    if kind == "nobody":
-        return torch.tensor([-1, e, 2**40])[torch.randint(0, 3, (n, k), generator=g)]
-    assert kind == "bad"  # ids that no expert has
-    bad = torch.tensor([-1, e, 2**40, -(2**33), 0])[torch.randint(0, 5, (n, k), generator=g)]
-    ids = torch.randint(0, e, (n, k), generator=g)
-    return torch.where(torch.rand(n, k, generator=g) < 0.3, bad, ids)
+    return text + "".join(kernel.entry(at) for at, kernel in enumerate(KERNELS))
 
 
 def exactly(
@@ -109,19 +69,9 @@ def exactly(
     biases: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
     """In float64."""
-    out = torch.zeros(x.shape, dtype=torch.float64)
-    for e in range(up.shape[0]):
-        t, k = torch.where(ids == e)
-        if len(t):
-            one, two = (b[e].double() for b in biases) if biases else (0.0, 0.0)
-            h = x[t].double() @ up[e].double().T + one
-            if is_gated(up.shape, down.shape):
-                h = gate(act, *h.chunk(2, -1), limit, ALPHA)
-            else:
-                h = ACTIVATIONS[act](h)
-            y = h @ down[e].double().T + two
-            out.index_add_(0, t, y * weight[t, k].double()[:, None])
-    return out
+    first, second = (lambda h, e, w=w: (h.double() @ w[e].double().T, 0.0) for w in (up, down))
+    gated = is_gated(up.shape, down.shape)
+    return summed(x, ids, weight, len(up), first, second, gated, act, limit, biases)[0]
 
 
 def close(y: torch.Tensor, exact: torch.Tensor, eager: torch.Tensor) -> None:
@@ -145,11 +95,10 @@ def run(
     pad: int = 0,
     seeds: tuple[int, ...] = (0, 7),
 ) -> None:
-    t, w, act, p1, r1, p2, _ = KERNELS[at]
-    dtype = TYPES[t]
+    t, w, act, p1, r1, p2, _, is_wide, biased = KERNELS[at]
+    dtype, gated = TYPES[t], "_gated" if is_wide else ""
     g = torch.Generator().manual_seed(n * 1000 + e)
     x = torch.randn(n, h + pad, generator=g).to(dtype)
-    gated = "" if at in UNGATED else "_gated"
     up = (torch.randn(e, 2 * i if gated else i, h, generator=g) / h**0.5).to(dtype)
     down = (torch.randn(e, h, i, generator=g) / i**0.5).to(dtype)
     ids = route(kind, n, k, e, g)
@@ -157,7 +106,7 @@ def run(
     space = torch.zeros(workspace_bytes(n * k, e, h, i, dtype.itemsize, p1 * r1), dtype=torch.uint8)
     known = (ids >= 0) & (ids < e)
     biases = [torch.randn(w.shape[:2], generator=g).to(dtype) for w in (up, down)]
-    biases = biases if at in BIASED else []
+    biases = biases if biased else []
     eager = MOE_EXPERTS.ref(
         x[:, :h],
         torch.where(known, ids, 0),
@@ -244,12 +193,8 @@ def test_experts(case: tuple) -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["random", "zipf", "hot", "few", "bad"])
 def test_more(kind: str, seed: int) -> None:
-    g = torch.Generator().manual_seed(seed)
-    pick = lambda *options: options[int(torch.randint(0, len(options), (), generator=g))]
-    for at in range(len(KERNELS)):
-        e = pick(1, 2, 16, 33, 130, 384)
-        k, n, h, i = min(pick(1, 3, 8), e), pick(2, 17, 100, 260), pick(37, 96, 520), pick(24, 80)
-        run(at, kind, n, k, e, h, i, pick(1, 3, 5, 24), 0, (seed, seed + 10))
+    for case in random_cases(len(KERNELS), seed):
+        run(case[0], kind, *case[1:], seeds=(seed, seed + 10))
 
 
 def test_weights_stream_once() -> None:
@@ -280,25 +225,6 @@ def test_choose() -> None:
             assert cut.sums * 8 <= CHIP.l0c
 
 
-class Experts(torch.nn.Module):
-    def __init__(self, act: str, limit: float, gated: bool, biased: bool) -> None:
-        super().__init__()
-        self.act, self.limit = act, limit
-        n = 144 if gated else 72
-        sizes = {"up": (6, n, 96), "down": (6, 96, 72)}
-        if biased:
-            sizes |= {"up_bias": (6, n), "down_bias": (6, 96)}
-        for name, size in sizes.items():
-            self.register_buffer(name, (torch.randn(size) / 9).bfloat16())
-        self.biases = [self.up_bias, self.down_bias] if biased else []
-
-    def forward(self, x: torch.Tensor, ids: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        up, down = self.biases or (None, None)
-        return torch.ops.xllm.moe_experts(
-            x, ids, w, self.up, self.down, self.act, up, down, self.limit, ALPHA
-        )
-
-
 @pytest.mark.parametrize(
     ("act", "limit", "gated", "biased"),
     [
@@ -314,14 +240,9 @@ def test_compiled(act: str, limit: float, gated: bool, biased: bool) -> None:
     torch.manual_seed(0)
     model = Experts(act, limit, gated, biased)
 
-    def inputs(n: int) -> tuple[torch.Tensor, ...]:
-        x = torch.randn(n, 96).bfloat16()
-        return x, torch.rand(n, 6).topk(2, -1).indices, torch.rand(n, 2)
-
-    tokens = torch.export.Dim("N", max=64)
-    step = xcompile.compile(model, inputs(3), dynamic_shapes=[{0: tokens}] * 3, target="ascend910b")
+    step = compiled(model, model.inputs(3))
     for n in (1, 5, 40):
-        x, ids, w = inputs(n)
+        x, ids, w = model.inputs(n)
         exact = exactly(x, ids, w, model.up, model.down, act, limit, model.biases)
         close(step(x, ids, w), exact, model(x, ids, w))
 
@@ -342,12 +263,8 @@ def test_experts_of_a_model(family: str, dtype: torch.dtype) -> None:
         return x, torch.rand(n, 8).topk(2, -1).indices, w
 
     torch.manual_seed(0)
-    tokens = torch.export.Dim("N", max=64)
     with prepared(model, attention=False):
-        step = xcompile.compile(
-            model.get_submodule(name), inputs(3), dynamic_shapes=[{0: tokens}] * 3,
-            target="ascend910b",
-        )  # fmt: skip
+        step = compiled(model.get_submodule(name), inputs(3))
     assert [n.op.name for n in step.compiled.graph.nodes].count("moe_experts") == 1
     for n in (1, 20):
         x, ids, w = inputs(n)

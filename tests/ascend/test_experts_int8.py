@@ -9,50 +9,35 @@ place, and the others to two such steps.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-import xcompile
-from tests.ascend.test_experts import route
+from tests.ascend.experts_harness import (
+    LIB,
+    LIMIT,
+    TYPES,
+    Experts,
+    Kernel,
+    compiled,
+    random_cases,
+    route,
+    summed,
+)
 from xcompile import sim
 from xcompile.codegen.ascend.moe_experts_int8 import workspace_int8
-from xcompile.ops.moe import ACTIVATIONS, CLAMPED, gate, is_gated
+from xcompile.ops.moe import is_gated
 from xcompile.ops.moe_int8 import quantised
-from xcompile.targets.ascend import CHIPS
 from xcompile.targets.ascend_pack import pack
 
-LIB = Path(__file__).parents[2] / "templates" / "ascend" / "lib"
-CHIP = CHIPS["ascend910b"]
-TYPES = {"half": torch.float16, "bfloat16_t": torch.bfloat16, "float": torch.float32}
-LIMIT, ALPHA = 0.75, 1.702
-# type of x, of the sum's weights, activation, panel and most rows of both products, gate, biases
 KERNELS = [
-    ("bfloat16_t", "float", "silu", 128, 128, 128, 128, True, False),
-    ("half", "half", "swiglu_oai", 32, 64, 96, 128, True, True),
-    ("float", "float", "gelu", 128, 128, 64, 128, True, False),
-    ("bfloat16_t", "bfloat16_t", "relu2", 96, 128, 16, 48, False, False),
-    ("float", "float", "gelu_tanh", 48, 64, 32, 128, False, True),
-    ("bfloat16_t", "float", "silu_clamped", 64, 128, 32, 64, True, True),
+    Kernel("bfloat16_t", "float", "silu", 128, 128, 128, 128, True, False),
+    Kernel("half", "half", "swiglu_oai", 32, 64, 96, 128, True, True),
+    Kernel("float", "float", "gelu", 128, 128, 64, 128, True, False),
+    Kernel("bfloat16_t", "bfloat16_t", "relu2", 96, 128, 16, 48, False, False),
+    Kernel("float", "float", "gelu_tanh", 48, 64, 32, 128, False, True),
+    Kernel("bfloat16_t", "float", "silu_clamped", 64, 128, 32, 64, True, True),
 ]
-ENTRY = """
-extern "C" __global__ __mix__(1, 2) void moe{at}(GM_ADDR x, GM_ADDR expert, GM_ADDR weight,
-    GM_ADDR up, GM_ADDR upScale, GM_ADDR down, GM_ADDR downScale, GM_ADDR y, GM_ADDR space,
-    int64_t n, int64_t k, int64_t e, int64_t h, int64_t i, int64_t ldx, GM_ADDR upBias,
-    GM_ADDR downBias) {{
-  TPipe pipe;
-  Team team{{(int32_t)GetBlockIdx(), (int32_t)GetBlockNum()}};
-  if ASCEND_IS_AIV {{
-    team.count *= 2;
-  }}
-  moeExpertsInt8<MoeTile<int8_t, {p1}, {r1}, {gated}, {biased}>,
-                 MoeTile<int8_t, {p2}, {r2}, false, {biased}>, {t}, {w}, MoeAct::{act}>(
-      pipe, team, MoeSizes{{n, k, e, h, i, ldx}}, x, expert, weight, up, upScale, down, downScale,
-      y, space, MoeLimits{{{limits}}}, upBias, downBias);
-  PipeBarrier<PIPE_ALL>();
-}}
-"""
 QUANTISE = """
 extern "C" __global__ __vector__ void rows{t}(GM_ADDR x, GM_ADDR q, GM_ADDR scale, int64_t n,
     int64_t h, int64_t ld, int64_t pitch) {{
@@ -67,13 +52,7 @@ extern "C" __global__ __vector__ void rows{t}(GM_ADDR x, GM_ADDR q, GM_ADDR scal
 def source() -> str:
     text = '#include "experts_int8.h"\nusing namespace xc;\n'
     text += "".join(QUANTISE.format(t=t) for t in TYPES)
-    for at, (t, w, act, p1, r1, p2, r2, gated, biased) in enumerate(KERNELS):
-        limits = f"{LIMIT}f, {ALPHA}f" if act in CLAMPED else ""
-        text += ENTRY.format(
-            at=at, t=t, w=w, act=act, p1=p1, r1=r1, p2=p2, r2=r2, limits=limits,
-            gated=str(gated).lower(), biased=str(biased).lower(),
-        )  # fmt: skip
-    return text
+    return text + "".join(kernel.entry(at, int8=True) for at, kernel in enumerate(KERNELS))
 
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -107,22 +86,10 @@ def exactly(
     limit: float = LIMIT,
 ) -> Pair:
     """y, and for each token the sum of its experts' steps."""
-    out = torch.zeros(x.shape, dtype=torch.float64)
-    steps = torch.zeros(len(x), dtype=torch.float64)
-    for e in range(len(up[0])):
-        t, k = torch.where(ids == e)
-        if len(t):
-            one, two = (b[e].double() for b in biases) if biases else (0.0, 0.0)
-            h = product(x[t], up[0][e], up[1][e])[0] + one
-            if is_gated(up[0].shape, down[0].shape):
-                h = gate(act, *h.chunk(2, -1), limit, ALPHA)
-            else:
-                h = ACTIVATIONS[act](h)
-            y, step = product(h.to(x.dtype), down[0][e], down[1][e])
-            w = weight[t, k].double()
-            out.index_add_(0, t, (y + two) * w[:, None])
-            steps.index_add_(0, t, step * w)
-    return out, steps
+    first, second = (lambda rows, e, p=p: product(rows, p[0][e], p[1][e]) for p in (up, down))
+    rounded = lambda h, e: second(h.to(x.dtype), e)
+    gated = is_gated(up[0].shape, down[0].shape)
+    return summed(x, ids, weight, len(up[0]), first, rounded, gated, act, limit, biases)
 
 
 def close(y: torch.Tensor, exact: torch.Tensor, steps: torch.Tensor) -> None:
@@ -215,12 +182,8 @@ def test_experts(case: tuple) -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["random", "zipf", "hot", "few", "bad"])
 def test_more(kind: str, seed: int) -> None:
-    g = torch.Generator().manual_seed(seed)
-    pick = lambda *options: options[int(torch.randint(0, len(options), (), generator=g))]
-    for at in range(len(KERNELS)):
-        e = pick(1, 2, 16, 33, 130, 384)
-        k, n, h, i = min(pick(1, 3, 8), e), pick(2, 17, 100, 260), pick(37, 96, 520), pick(24, 80)
-        run(at, kind, n, k, e, h, i, pick(1, 3, 5, 24), 0, (seed, seed + 10))
+    for case in random_cases(len(KERNELS), seed):
+        run(case[0], kind, *case[1:], seeds=(seed, seed + 10))
 
 
 @pytest.mark.parametrize(
@@ -246,39 +209,13 @@ def test_rows_become_int8(dtype: str, rows: int, width: int, pad: int, blocks: i
     torch.testing.assert_close(scale[1:], each[1:].expand(-1, 8), rtol=1e-6, atol=1e-30)
 
 
-class Experts(torch.nn.Module):
-    def __init__(self, gated: bool, biased: bool) -> None:
-        super().__init__()
-        n = 144 if gated else 72
-        self.up = torch.nn.Parameter((torch.randn(6, n, 96) / 9).bfloat16())
-        self.down = torch.nn.Parameter((torch.randn(6, 96, 72) / 9).bfloat16())
-        self.biases = [torch.randn(6, n).bfloat16(), torch.randn(6, 96).bfloat16()]
-        self.biased = biased
-
-    def forward(self, x: torch.Tensor, ids: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        up, down = self.biases if self.biased else (None, None)
-        return torch.ops.xllm.moe_experts(
-            x, ids, w, self.up, self.down, "silu", up, down, math.inf, ALPHA
-        )
-
-
 @pytest.mark.parametrize(("gated", "biased"), [(True, False), (False, True)])
 def test_compiled(gated: bool, biased: bool) -> None:
     """From a module: quantised, emitted, packed, run for several numbers of tokens."""
     torch.manual_seed(0)
-    model = Experts(gated, biased)
-
-    def inputs(n: int) -> tuple[torch.Tensor, ...]:
-        x = torch.randn(n, 96).bfloat16()
-        return x, torch.rand(n, 6).topk(2, -1).indices, torch.rand(n, 2)
-
-    tokens = torch.export.Dim("N", max=64)
-    step = xcompile.compile(
-        model, inputs(3), dynamic_shapes=[{0: tokens}] * 3, target="ascend910b",
-        quantize="experts-w8a8",
-    )  # fmt: skip
-    up, down = (quantised(w.detach()) for w in (model.up, model.down))
+    model = Experts("silu", math.inf, gated, biased)
+    step = compiled(model, model.inputs(3), quantize="experts-w8a8")
+    up, down = (quantised(w) for w in (model.up, model.down))
     for n in (1, 5, 40):
-        x, ids, w = inputs(n)
-        biases = model.biases if biased else []
-        close(step(x, ids, w), *exactly(x, ids, w, up, down, biases, "silu"))
+        x, ids, w = model.inputs(n)
+        close(step(x, ids, w), *exactly(x, ids, w, up, down, model.biases, "silu"))

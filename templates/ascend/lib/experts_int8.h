@@ -1,8 +1,6 @@
 // Routed experts with int8 weights (W8A8): rows are quantised as they come, sums are int32.
 #pragma once
-#include "experts_combine.h"
-#include "experts_cube.h"
-#include "experts_vector.h"
+#include "experts.h"
 
 namespace xc {
 
@@ -39,73 +37,9 @@ __aicore__ inline void moeExpertsInt8(TPipe& pipe, Team team, const MoeSizes& s,
                                       GM_ADDR upBias = nullptr, GM_ADDR downBias = nullptr) {
   constexpr i64 RING = MOE_RING * Tile1::SUMS * 4;
   const MoeSpace8 space(workspace, s, RING, sizeof(T));
-  Team cubes = team;
-  i64 rows = 0;
-  if ASCEND_IS_AIV {
-    cubes = {team.index / 2, team.count / 2};
-    MoeSort sort;
-    sort.run(pipe, team, s, space, expert);
-    PipeBarrier<PIPE_ALL>();
-    pipe.Reset();
-    // From the other end, where the sort leaves cores without work.
-    MoeQuantise<T> tokens;
-    tokens.run(pipe, {team.count - 1 - team.index, team.count}, x, s.ldx, s.tokens, s.hidden,
-               space.x, space.xPitch, space.xScales);
-    PipeBarrier<PIPE_ALL>();
-    pipe.Reset();
-  }
-  SyncAll<false>();
-  if ASCEND_IS_AIV {
-    rows = moeDeal<Tile1, Tile2>(pipe, team, s, space);
-    PipeBarrier<PIPE_ALL>();
-    pipe.Reset();
-  }
-  SyncAll<false>();
-  refreshScalar(global<int32_t>(space.table));
-  MoeWalk<Tile1> walk;
-  walk.init(space, cubes, 0, s.inner, s.hidden);
-  if ASCEND_IS_AIC {
-    MoeGather<int8_t> source(space.x, space.xPitch, space);
-    MoeRing<Tile1> sink(space, RING, cubes.index);
-    MoeCube<Tile1, MoeGather<int8_t>, MoeRing<Tile1>>(pipe, gateUp, nullptr, s.inner, s.hidden,
-                                                      source, sink)
-        .run(walk);
-  }
-  if ASCEND_IS_AIV {
-    moePlaces(pipe, team, space, rows);  // while the first tiles are on their way
-    PipeBarrier<PIPE_ALL>();
-    pipe.Reset();
-    MoeActivation<Tile1, ACT, T> activation;
-    activation.run(pipe, walk, space, RING, cubes.index, s.inner, limits,
-                   {space.xScales, upScale, upBias});
-  }
-  PipeBarrier<PIPE_ALL>();
-  pipe.Reset();
-  SyncAll<false>();
-  if ASCEND_IS_AIV {
-    MoeQuantise<T> inner;
-    inner.run(pipe, team, space.inner, space.innerPitch, rows, s.inner, space.rows8, space.rowPitch,
-              space.rows8Scales);
-    PipeBarrier<PIPE_ALL>();
-    pipe.Reset();
-  }
-  SyncAll<false>();
-  if ASCEND_IS_AIC {
-    MoeWalk<Tile2> again;
-    again.init(space, cubes, 1, s.hidden, s.inner);
-    MoeRows<int8_t> source(space.rows8, space.rowPitch);
-    MoeSorted<Tile2> sink(space);
-    MoeCube<Tile2, MoeRows<int8_t>, MoeSorted<Tile2>>(pipe, down, nullptr, s.hidden, s.inner,
-                                                      source, sink)
-        .run(again);
-    PipeBarrier<PIPE_ALL>();
-    pipe.Reset();
-  }
-  SyncAll<false>();
-  if ASCEND_IS_AIV {
-    MoeCombine<T, W, Tile2> combine;
-    combine.run(pipe, team, s, space, expert, weight, y, rows == s.entries(),
-                {space.rows8Scales, downScale, downBias});
-  }
+  const MoeOperands one{space.x, space.xPitch, space.xScales, gateUp, upScale, upBias};
+  const MoeOperands two{space.rows8, space.rowPitch, space.rows8Scales, down, downScale, downBias};
+  moePhases<Tile1, Tile2, T, W, ACT>(pipe, team, s, space, RING, x, expert, weight, one, two, y,
+                                     limits);
 }
 }  // namespace xc
