@@ -21,7 +21,8 @@ LEVELS = [
     pytest.param(level, marks=() if level == best_isa() else pytest.mark.slow)
     for level in LEVELS_HERE
 ]
-PART = 256  # keys of a part, and of a block, in templates/cpu/lib/attention*.cpp
+PART = 256  # keys of a block in templates/cpu/lib/attention*.cpp, and of a part of several heads
+LONG = 1024  # keys of a part of one head
 PAGE = 16
 SHAPES = {  # query heads, key/value heads, D, Dv; one key/value head: the values lie in the keys
     "16 heads": (16, 1, 96, 64),
@@ -50,6 +51,7 @@ CASES = [
 ]  # fmt: skip
 LENGTHS = {  # new tokens and context of each request
     "around a part": ([1] * 7, [0, 1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1]),
+    "around a long part": ([1] * 4, [LONG - 1, LONG, LONG + 1, 2 * LONG + 1]),
     "around a page": ([1] * 6, [PAGE - 1, PAGE, PAGE + 1, 2, 31, 33]),
     "outlier": ([1] * 5, [40, 3000, 17, 1, 90]),
     "equal": ([1] * 4, [128] * 4),

@@ -19,33 +19,38 @@ constexpr i64 kMaxSplitRows = 512;
 constexpr i64 kTaskRows = 256;  // rows that share one packing of the keys
 constexpr i64 kAlign = 128;     // blocks of keys begin alike, however rows are cut into tasks
 
-// Tasks of one request; the same for each of its key/value heads.
+// The rows of a request that share a key/value head.
 struct Shape {
   i64 rows, keys, queries;
   i64 first = 0;  // no row sees a key before it
   bool by_keys() const {
     return rows <= kSplitRows || (queries <= kSplitQueries && rows <= kMaxSplitRows);
   }
-  // Partial results grow with the rows: more keys share one.
-  i64 part_keys() const {
-    return rows <= kSplitRows ? kSplitKeys : rows <= 128 ? 4 * kSplitKeys : 16 * kSplitKeys;
-  }
-  i64 key_parts() const {
-    return by_keys() ? std::max<i64>(1, ceil_div(keys - first, part_keys())) : 1;
-  }
-  i64 row_parts(i64 task_rows) const { return by_keys() ? 1 : ceil_div(rows, task_rows); }
 };
 
 // The kernel that a request's tasks go to.
 enum class By { dot, tiles, panels };
 
-// What run() knows about a request.
+// What run() knows about a request, and how it is cut into tasks.
 struct Entry {
   Shape shape;
   By by;
+  i64 heads;          // key/value heads of a task
+  i64 part_keys;      // keys of a task, or 0: all
   i64 tasks_end;      // tasks of this request and the ones before
   i64 first_partial;  // floats of partial results of the ones before
+
+  i64 key_parts() const {
+    return part_keys ? std::max<i64>(1, ceil_div(shape.keys - shape.first, part_keys)) : 1;
+  }
+  i64 row_parts(i64 task_rows) const { return part_keys ? 1 : ceil_div(shape.rows, task_rows); }
 };
+
+// Whether the keys of the heads lie side by side, and their values.
+template <class T>
+bool side_by_side(const Slice<T>& a, const Slice<T>& b) {
+  return b.k - a.k == a.D && b.v - a.v == a.Dv;
+}
 
 // A partial in memory: rows outputs, then their maxima and sums; padded to whole tiles.
 struct PartialStore {
@@ -77,7 +82,9 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
   while (task_rows > kPanel && rows * heads < 4 * t.n * task_rows) task_rows /= 2;
   most = std::max(most, std::min(rows, task_rows));
   const size_t index_bytes = size_t(round_up(requests * i64(sizeof(Entry)) + 8, 64));
-  const size_t own_bytes = size_t(round_up(PartialStore(most, Dv).elems() * 4, 64));
+  const i64 own_floats = std::max(PartialStore(most, Dv).elems(),
+                                  kHeads * PartialStore(std::min(most, kHeadRows), Dv).elems());
+  const size_t own_bytes = size_t(round_up(own_floats * 4, 64));
   const size_t work_bytes = std::max(
       {panels_scratch<T>(most, D, Dv), dot_scratch<T>(D, Dv), tiles_scratch<T>(most, D, Dv)});
   char* scratch = static_cast<char*>(t.scratch(index_bytes + own_bytes + work_bytes));
@@ -89,14 +96,20 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
   for (i64 r = 0; r < requests; ++r) {
     Entry& e = index[r];
     const Shape& s = e.shape = shape(r);
-    i64 split = s.key_parts();
     e.by = s.rows == 0                              ? By::panels
            : takes_tiles(slice(r, 0))               ? By::tiles
            : s.by_keys() && s.rows <= dot_rows<T>() ? By::dot
                                                     : By::panels;
-    tasks += s.rows ? split * s.row_parts(task_rows) * heads : 0;
-    index[r].tasks_end = tasks;
-    index[r].first_partial = floats;
+    e.heads = 1, e.part_keys = 0;
+    if (s.by_keys()) e.part_keys = (s.rows <= kSplitRows ? 1 : s.rows <= 128 ? 4 : 16) * kSplitKeys;
+    if (e.by == By::tiles && s.rows <= kHeadRows) {
+      if (heads > 1 && side_by_side(slice(r, 0), slice(r, 1))) e.heads = std::min(heads, kHeads);
+      e.part_keys *= kHeads / e.heads;
+    }
+    const i64 split = e.key_parts();
+    tasks += s.rows ? split * e.row_parts(task_rows) * ceil_div(heads, e.heads) : 0;
+    e.tasks_end = tasks;
+    e.first_partial = floats;
     if (s.rows && split > 1) {
       floats += split * heads * PartialStore(s.rows, Dv).elems();
       merged_rows = std::max(merged_rows, s.rows);
@@ -107,51 +120,56 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
 
   struct Task {
     const Entry* entry;
-    i64 head, part;
-    Slice<T> slice;
+    i64 head, heads, part;
+    Slice<T> slices[kHeads];
     i64 j0, j1;
   };
   auto find = [&](i64 task) {
     const Entry* e = std::upper_bound(index, index + requests, task,
                                       [](i64 at, const Entry& x) { return at < x.tasks_end; });
-    const Shape& shape = e->shape;
-    i64 at = task - (e->tasks_end - shape.key_parts() * shape.row_parts(task_rows) * heads);
+    const i64 groups = ceil_div(heads, e->heads);
+    i64 at = task - (e->tasks_end - e->key_parts() * e->row_parts(task_rows) * groups);
     // Heads of the same keys follow each other: they are neighbours in memory.
-    i64 head = at % heads, part = at / heads;
-    Task x{e, head, part, slice(e - index, head), 0, shape.keys};
-    if (shape.by_keys()) {
-      x.j0 = shape.first + part * shape.part_keys();
-      x.j1 = std::min(shape.keys, x.j0 + shape.part_keys());
+    Task x{e, at % groups * e->heads, e->heads, at / groups, {}, 0, e->shape.keys};
+    x.heads = std::min(x.heads, heads - x.head);
+    for (i64 h = 0; h < x.heads; ++h) x.slices[h] = slice(e - index, x.head + h);
+    if (e->part_keys) {
+      x.j0 = e->shape.first + x.part * e->part_keys;
+      x.j1 = std::min(e->shape.keys, x.j0 + e->part_keys);
     }
     return x;
   };
   auto attend = [&](const Task& task, const Next<T>& next) {
-    const Shape& shape = task.entry->shape;
-    const Slice<T>& s = task.slice;
-    const By by = task.entry->by;
-    if (!shape.by_keys()) {
+    const Entry& e = *task.entry;
+    const Slice<T>& s = task.slices[0];
+    if (!e.part_keys) {
       i64 r0 = task.part * task_rows, r1 = std::min(s.rows(), r0 + task_rows);
-      if (by == By::panels)
+      if (e.by == By::panels)
         return attend_panels<T>(s, r0, r1, s.first(r0) / kAlign * kAlign, s.keys, work, nullptr);
       Partial result = PartialStore(r1 - r0, Dv).at(own, true);
-      attend_tiles(s, r0, r1, 0, s.keys, work, result, next);
+      attend_tiles(&s, 1, r0, r1, 0, s.keys, work, &result, next);
       for (i64 row = r0; row < r1; ++row) finish_row(s, row, row - r0, result, 0, 1);
       return;
     }
-    const i64 split = shape.key_parts();
-    PartialStore store(s.rows(), Dv);
-    float* base = own;
-    if (split > 1)
-      base = partials + task.entry->first_partial + (task.head * split + task.part) * store.elems();
-    Partial result = store.at(base, twisted<T>(by));
-    if (by == By::tiles)
-      attend_tiles(s, 0, s.rows(), task.j0, task.j1, work, result, next);
-    else if (by == By::dot)
-      attend_dot(s, task.j0, task.j1, work, result, next);
+    const i64 split = e.key_parts();
+    const PartialStore store(s.rows(), Dv);
+    Partial results[kHeads];
+    for (i64 h = 0; h < task.heads; ++h) {
+      float* base = own + h * store.elems();
+      if (split > 1)
+        base = partials + e.first_partial + ((task.head + h) * split + task.part) * store.elems();
+      results[h] = store.at(base, twisted<T>(e.by));
+    }
+    if (e.by == By::tiles)
+      attend_tiles(task.slices, task.heads, 0, s.rows(), task.j0, task.j1, work, results, next);
+    else if (e.by == By::dot)
+      attend_dot(s, task.j0, task.j1, work, results[0], next);
     else
-      attend_panels<T>(s, 0, s.rows(), task.j0, task.j1, work, &result);
-    if (split == 1)
-      for (i64 row = 0; row < s.rows(); ++row) finish_row(s, row, row, result, 0, 1);
+      attend_panels<T>(s, 0, s.rows(), task.j0, task.j1, work, results);
+    if (split > 1) return;
+    for (i64 h = 0; h < task.heads; ++h)
+      for (i64 row = 0; row < s.rows(); ++row)
+        finish_row(task.slices[h], row, row, results[h], 0, 1);
   };
   // A few neighbours in a row: each knows what comes next.
   const i64 run = t.n == 1 ? std::max<i64>(1, tasks) : std::max<i64>(1, tasks / (8 * t.n));
@@ -160,7 +178,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
     Task task = find(group * run);
     for (i64 at = group * run; at < end; ++at) {
       Task next = find(std::min(at + 1, end - 1));
-      attend(task, {at + 1 < end ? &next.slice : nullptr, next.j0, next.j1});
+      attend(task, {at + 1 < end ? next.slices : nullptr, next.heads, next.j0, next.j1});
       task = next;
     }
   });
@@ -170,7 +188,7 @@ void run(const Team& t, i64 requests, i64 heads, i64 D, i64 Dv, GetShape shape, 
   const i64 groups = ceil_div(merged_rows, 16);
   t.parallel_for(requests * heads * groups, [&](i64 task) {
     const Entry& e = index[task / groups / heads];
-    i64 head = task / groups % heads, split = e.shape.key_parts();
+    i64 head = task / groups % heads, split = e.key_parts();
     i64 r0 = task % groups * 16, r1 = std::min(e.shape.rows, r0 + 16);
     if (split == 1 || r0 >= r1) return;
     Slice<T> s = slice(&e - index, head);

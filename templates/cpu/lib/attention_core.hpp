@@ -82,11 +82,12 @@ struct Partial {
   bool twisted;  // columns lie as pairs of values leave them: see untwist
 };
 
-/// Keys [j0, j1) of a slice that this thread is to attend next, for prefetching; slice may be null.
+/// Keys [j0, j1) that this thread is to attend next, for prefetching: of `heads` slices whose keys
+/// lie side by side, the first of them given. It may be null.
 template <class T>
 struct Next {
-  const Slice<T>* slice;
-  i64 j0, j1;
+  const Slice<T>* slice = nullptr;
+  i64 heads = 1, j0 = 0, j1 = 0;
 };
 
 /// Rows the dot-product path takes at once; more go through the panel kernels.
@@ -124,13 +125,19 @@ size_t panels_scratch(i64 rows, i64 D, i64 Dv);
 template <class T>
 bool takes_tiles(const Slice<T>& s);
 
+/// Most slices of attend_tiles.
+constexpr i64 kHeads = 4;
+
 /// Keys [j0, j1) against rows [r0, r1) by tiles of 16 rows and 16 keys; each key is read once for
-/// all rows. `result` holds rows r0.. from its start, rounded up to 16, with ld a multiple of 32.
+/// all rows. `heads` slices differ in their pointers alone; more than one have their keys and
+/// their values side by side, and no more than kHeadRows rows. results[h] holds rows r0.. of slice
+/// h from its start, rounded up to 16, with ld a multiple of 32.
 template <class T>
-void attend_tiles(const Slice<T>& s, i64 r0, i64 r1, i64 j0, i64 j1, void* scratch,
-                  const Partial& result, const Next<T>& next);
+void attend_tiles(const Slice<T>* slices, i64 heads, i64 r0, i64 r1, i64 j0, i64 j1, void* scratch,
+                  const Partial* results, const Next<T>& next);
 template <class T>
 size_t tiles_scratch(i64 rows, i64 D, i64 Dv);
+constexpr i64 kHeadRows = 32;
 
 /// Writes row r, row `at` of the partials: the merge, in order, of `count` partials that lie
 /// `stride` floats apart. Their maxima are lost.

@@ -6,6 +6,7 @@
 
 #include "attention_core.hpp"
 #include "attention_lanes.hpp"
+#include "pairs.hpp"
 
 namespace xc {
 namespace {
@@ -144,29 +145,12 @@ void softmax(Chunk& c, float* x, i64 vectors, i64 j, bool ragged, i64 window, fl
 }
 
 #if XC_BF16_DOT
-typedef uint16_t vpair __attribute__((vector_size(64)));  // 32 bf16 values
-
-inline vpair load_32(const bf16* p, int valid) {
-  vpair v = {};
-  if (valid >= 32)
-    std::memcpy(&v, p, sizeof v);
-  else
-    std::memcpy(&v, p, size_t(valid) * 2);
-  return v;
-}
-
-template <int High, int... I>
-inline vf zip(vpair a, vpair b, std::integer_sequence<int, I...>) {
-  return (vf)__builtin_shufflevector(a, b, (I / 8 * 8 + High * 4 + I % 8 / 2 + (I % 2) * 32)...);
-}
-
 // out[R][C * 32] = decay out + p v over n keys, two at a time, an even number of rows in vp.
-// Columns come out as zip leaves them: see untwist.
+// Columns come out as pair_keys leaves them: see untwist.
 template <int R, int C>
 void add_pairs(const float* p, const float* decay, const bf16* const* vp, i64 n, i64 col, int width,
                float* out, i64 ld, const bf16* const* ahead, i64 ahead_bytes) {
   constexpr int G = VL / R, pairs = G / 2;
-  constexpr auto lanes = std::make_integer_sequence<int, 32>();
   vf c[R][2 * C];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -182,12 +166,13 @@ void add_pairs(const float* p, const float* decay, const bf16* const* vp, i64 n,
     for (int v = 0; v < C; ++v) {
       const int valid = whole() ? 32 : width - v * 32;
       const vpair a = load_32(even + v * 32, valid), b = load_32(odd + v * 32, valid);
-      const vf low = zip<0>(a, b, lanes), high = zip<1>(a, b, lanes);
+      vf even_columns, odd_columns;
+      pair_keys(a, b, &even_columns, &odd_columns);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const vf weight = splat(at[r * pairs]);
-        c[r][2 * v] = dot_bf16(c[r][2 * v], low, weight);
-        c[r][2 * v + 1] = dot_bf16(c[r][2 * v + 1], high, weight);
+        c[r][2 * v] = dot_bf16(c[r][2 * v], even_columns, weight);
+        c[r][2 * v + 1] = dot_bf16(c[r][2 * v + 1], odd_columns, weight);
       }
     }
   };
@@ -444,8 +429,8 @@ namespace {
 inline void untwist(vf& a, vf& b) {
 #if defined(__AVX512F__)
   vf low = a, high = b;
-  a = __builtin_shufflevector(low, high, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-  b = __builtin_shufflevector(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30,
+  a = __builtin_shufflevector(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  b = __builtin_shufflevector(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
                               31);
 #else
   (void)a, (void)b;  // nothing twists them

@@ -249,7 +249,7 @@ struct Expander {
     const Partial all = partial_at(result, kRows, ld, tiles);
     const Partial now = j0 == 0 ? all : partial_at(block, kRows, ld, tiles);
     if (tiles)
-      attend_tiles(s, 0, rows, 0, s.keys, work, now, {nullptr, 0, 0});
+      attend_tiles(&s, 1, 0, rows, 0, s.keys, work, &now, {});
     else
       attend_panels<T>(s, 0, rows, 0, s.keys, work, &now);
     if (j0 > 0) merge(all, now, rows);
