@@ -8,7 +8,8 @@ namespace xc {
 
 /// A mix phase. Each cube core and its two vector cores take a contiguous share of the tasks; the
 /// cube core multiplies, the vector cores do the softmax and sum up, two blocks of keys in flight.
-/// Tasks that are cut leave partial results, which the vector cores merge in the end.
+/// If no task has more than two parts, the core with the first adds the other, which was done
+/// before. Otherwise the cores that share a task merge their parts together in the end.
 ///
 /// T: half, bfloat16_t or float. Sums are float; P is rounded to T.
 template <class T, class Source, class Mask, class Walk = AttnWalk<Source>>
@@ -28,20 +29,17 @@ __aicore__ inline void attend(TPipe& pipe, Team team, const Source& source, cons
     AttnCube<T, Source, Walk> cube(pipe, deal, space, q, k, v);
     if (walk.live) cube.run(walk);
     PipeBarrier<PIPE_ALL>();
-    if (walk.shared()) SyncAll<false>();
   }
   if ASCEND_IS_AIV {
     const AttnStore<T, Source> store(deal, o, oRow, oHead);
     Mask mask(shape);
     AttnVector<T, Source, Mask, Walk> vector(pipe, deal, space, store, mask);
-    if (walk.live) {
-      mask.init(pipe, tile, sizes);
-      vector.run(walk, core);
-    }
+    if (walk.live) mask.init(pipe, tile, sizes);
+    vector.run(walk, core);
     PipeBarrier<PIPE_ALL>();
-    if (walk.shared()) {
+    if (vector.merges) {
       pipe.Reset();
-      SyncAll<false>();
+      SyncAll();
       if (vector.cut[0] || vector.cut[1]) {
         AttnMerge<T, Source> merge(pipe, deal, space, store);
         for (int32_t i = 0; i < 2; ++i) {

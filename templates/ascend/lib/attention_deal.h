@@ -5,8 +5,9 @@
 namespace xc {
 
 constexpr i64 ATTN_STEP = 16;         // keys: tasks are cut at multiples
-constexpr i64 ATTN_LEAST = 128;       // keys of a part of a task, at least
-constexpr i64 ATTN_TASK = 2048;       // cycles that a task costs beside its keys
+constexpr i64 ATTN_LEAST = 64;        // keys of a part of a task, at least
+constexpr i64 ATTN_TASK = 2048;       // cycles that a part costs beside its keys ...
+constexpr i64 ATTN_ROW = 32;          // ... and for each row
 constexpr int32_t ATTN_BAND = 128;    // rows that the cube core multiplies at once, at most
 constexpr int32_t ATTN_SUMS = 16384;  // floats of half of L0C
 
@@ -46,7 +47,9 @@ struct AttnTask {
     return static_cast<int32_t>(least(bandRows, rows - band * bandRows));
   }
   __aicore__ inline i64 own() const { return most(keys, 1); }  // with no keys there is still a task
-  __aicore__ inline i64 units() const { return ceilDiv(own(), ATTN_STEP) * cost + ATTN_TASK; }
+  __aicore__ inline i64 units() const {
+    return ceilDiv(own(), ATTN_STEP) * cost + ATTN_TASK + ATTN_ROW * rows;
+  }
   /// Rows in NZ matrices of Q and P. Products have at least two rows.
   __aicore__ inline int32_t high() const { return (rows + (m == 1 ? 1 : 0) + 15) / 16 * 16; }
   __aicore__ inline bool complete() const { return begin == 0 && end == own(); }
@@ -66,14 +69,21 @@ class AttnDeal {
 
   __aicore__ inline AttnDeal(const Source& s, const AttnTile& t, const AttnSizes& z, i64 cores)
       : source(s), tile(t), sizes(z) {
-    for (i64 r = 0; r < source.requests(); ++r) total_ += request(r);
+    i64 longest = 0;
+    for (i64 r = 0; r < source.requests(); ++r) total_ += request(r, longest);
     const i64 dearest = most(tile.headCost, most(tile.oneCost, tile.rowCost * (tile.rows / 16)));
     cores_ = most(least(cores, total_ / (ATTN_LEAST / ATTN_STEP * dearest)), 1);
+    paired_ = longest <= total_ / cores_;
   }
   __aicore__ inline i64 bound(i64 core) const {
     return core >= cores_ ? total_ : total_ * core / cores_;
   }
   __aicore__ inline i64 cores() const { return cores_; }
+  /// Whether no task has more than two parts.
+  __aicore__ inline bool paired() const { return paired_; }
+  __aicore__ inline i64 mostRows(const AttnTask& t) const {
+    return t.heads > 1 ? tile.headRows : tile.rows;
+  }
   __aicore__ inline i64 groups(const AttnTask& t) const { return sizes.kvHeads / t.heads; }
   __aicore__ inline i64 parts(const AttnTask& t) const {
     return ceilDiv(t.queries * sizes.group, mostRows(t));
@@ -113,26 +123,25 @@ class AttnDeal {
     t.bandRows = t.m < ATTN_BAND ? t.m : ATTN_BAND;
     t.bands = t.heads > 1 ? t.heads : (t.m + t.bandRows - 1) / t.bandRows;
   }
-  /// Cost of all parts of one group of heads.
-  __aicore__ inline i64 groupCost(AttnTask& t) const {
+  /// Cost of all parts of one group of heads, and of the dearest task so far.
+  __aicore__ inline i64 groupCost(AttnTask& t, i64& dearest) const {
     i64 sum = 0;
     for (i64 p = 0, n = parts(t); p < n; ++p) {
       select(t, 0, p);
       sum += t.units();
+      dearest = most(dearest, t.units());
     }
     return sum;
   }
-  __aicore__ inline i64 request(i64 r) const {
+  __aicore__ inline i64 request(i64 r, i64& dearest) const {
     AttnTask t;
     enter(t, r);
-    return t.queries > 0 ? groupCost(t) * groups(t) : 0;
+    return t.queries > 0 ? groupCost(t, dearest) * groups(t) : 0;
   }
 
  private:
-  __aicore__ inline i64 mostRows(const AttnTask& t) const {
-    return t.heads > 1 ? tile.headRows : tile.rows;
-  }
   i64 total_ = 0, cores_ = 1;
+  bool paired_;
 };
 
 /// The blocks of a part of a task, in order.
@@ -148,25 +157,28 @@ class AttnSteps {
   /// what lies in L2: their first blocks are a quarter, a half, three quarters, or whole.
   __aicore__ inline void enter(i64 core) {
     key = task.begin;
-    span_ = task.block;
-    if (number == 0) span_ = most(task.block * (4 - core % 4) / 256, 1) * 64;
-    look();
+    look(number > 0 ? task.block : most(task.block * (4 - core % 4) / 256, 1) * 64);
   }
   /// To the next block; false if there is none.
   __aicore__ inline bool advance() {
     ++number;
     key += span_;
-    span_ = task.block;
     if (key >= task.end) {
       ++part;
       return false;
     }
-    look();
+    look(task.block);
     return true;
   }
 
  private:
-  __aicore__ inline void look() {
+  /// The next block, of about `wanted` keys. A short last block would leave the cube core nothing
+  /// to do while its softmax runs: the one before takes it or is cut shorter.
+  __aicore__ inline void look(i64 wanted) {
+    const i64 left = task.end - key;
+    span_ = wanted;
+    if (left > wanted && left - wanted < task.block / 2)
+      span_ = least(left <= task.block ? left : alignUp(ceilDiv(left, 2), task.piece), task.block);
     first = key == task.begin;
     last = key + span_ >= task.end;
     count = static_cast<int32_t>(most(least(span_, least(task.end, task.keys) - key), 0));
@@ -185,14 +197,14 @@ class AttnWalk : public AttnSteps {
     high_ = deal.bound(core + 1);
     live = low_ < high_;
     if (!live) return;
-    i64 at = 0, cost = 0;
+    i64 at = 0, cost = 0, dearest = 0;
     request_ = 0;
     for (;; ++request_, at += cost) {
-      cost = deal.request(request_);
+      cost = deal.request(request_, dearest);
       if (at + cost > low_) break;
     }
     deal.enter(task, request_);
-    const i64 each = deal.groupCost(task);
+    const i64 each = deal.groupCost(task, dearest);
     group_ = (low_ - at) / each;
     at += group_ * each;
     part_ = 0;
@@ -210,8 +222,11 @@ class AttnWalk : public AttnSteps {
     nextTask();
     enter(core_);
   }
-  /// Whether tasks may be cut.
+  /// Whether tasks may be cut; whether none has more than two parts.
   __aicore__ inline bool shared() const { return deal_->cores() > 1; }
+  __aicore__ inline bool paired() const { return deal_->paired(); }
+  /// Whether a part of the share is not its task's first: it comes before all others.
+  __aicore__ inline bool continues() const { return live && task.begin > 0; }
   /// The cores [first, last] that work on a task, which `core` has cut.
   __aicore__ inline void span(const AttnTask& t, i64 core, i64& first, i64& last) const {
     first = last = core;

@@ -7,7 +7,8 @@ namespace xc {
 
 /// lists: int64 [cores + 1] first entries, then entries of ENTRY words: request, head block,
 /// first and last key, first core that works on the same rows, number of such cores. Cores that
-/// share rows follow each other and share no others.
+/// share rows follow each other; of
+/// a core's entries one at most begins, and one at most ends, within a task.
 struct AttnListSource : PagedSource {
   static constexpr i64 ENTRY = 6;
   const __gm__ i64* lists;
@@ -23,6 +24,8 @@ class AttnListWalk : public AttnSteps {
     const __gm__ i64* lists = deal.source.lists;
     at_ = lists[core];
     end_ = lists[core + 1];
+    most_ = 0;
+    for (i64 i = 0; i < lists[cores]; ++i) most_ = most(most_, entry(i)[5]);
     load();
   }
   __aicore__ inline void next() {
@@ -31,11 +34,19 @@ class AttnListWalk : public AttnSteps {
     load();
   }
   __aicore__ inline bool shared() const { return cores_ > 1; }
+  __aicore__ inline bool paired() const { return most_ <= 2; }
+  __aicore__ inline bool continues() const {
+    for (i64 i = at_; i < end_; ++i)
+      if (entry(i)[2] > 0) return true;
+    return false;
+  }
   /// The cores [first, last] that work on rows of the task, which `core` has cut.
   __aicore__ inline void span(const AttnTask& t, i64 core, i64& first, i64& last) const {
     const __gm__ i64* lists = deal_->source.lists;
+    const i64 parts = deal_->parts(t),
+              block = t.head / t.heads * parts + t.first / deal_->mostRows(t);
     for (i64 i = lists[core]; i < lists[core + 1]; ++i)
-      if (entry(i)[5] > 1) {
+      if (entry(i)[0] == t.request && entry(i)[1] == block) {
         first = entry(i)[4];
         last = first + entry(i)[5] - 1;
       }
@@ -58,7 +69,7 @@ class AttnListWalk : public AttnSteps {
   }
 
   const AttnDeal<AttnListSource>* deal_;
-  i64 core_, cores_, at_, end_;
+  i64 core_, cores_, at_, end_, most_;
 };
 
 /// As pagedAttention; every row of q belongs to a request.

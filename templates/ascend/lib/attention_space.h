@@ -4,7 +4,7 @@
 
 namespace xc {
 
-enum : uint16_t { ATTN_SCORES, ATTN_PROBS, ATTN_OUTS };
+enum : uint16_t { ATTN_SCORES, ATTN_PROBS, ATTN_OUTS, ATTN_ENDS };
 
 /// Rooms of one cube core and its two vector cores in the workspace: two blocks are in flight.
 /// Block i uses the rooms i % 2 of scores and probabilities. The sums of products of part i of a

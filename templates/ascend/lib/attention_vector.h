@@ -1,78 +1,13 @@
 // Attention, the vector cores' side: online softmax of the scores, sums of the products, results.
 #pragma once
-#include "attention_source.h"
 #include "attention_space.h"
+#include "attention_store.h"
 
 namespace xc {
 
 constexpr float ATTN_LOWEST = -3.4028234e38f;
 constexpr float ATTN_SLACK = 8;    // exp(8) is far below the largest half
 constexpr int32_t ATTN_ROWS = 32;  // rows of a chunk, at most
-
-/// Rows of results to their places in o.
-template <class T, class Source>
-class AttnStore {
- public:
-  __aicore__ inline AttnStore(const AttnDeal<Source>& deal, GM_ADDR o, i64 row, i64 head)
-      : source_(deal.source), sizes_(deal.sizes), o_(global<T>(o)), row_(row), head_(head) {}
-
-  /// Task's rows [row, row + n) from a tile whose rows are `pitch` elements apart.
-  __aicore__ inline void put(const LocalTensor<T>& tile, const AttnTask& t, int32_t row, int32_t n,
-                             int32_t pitch) const {
-    const int32_t group = sizes_.group;
-    for (int32_t at = 0; at < n;) {
-      const int32_t h = (row + at) / t.m, in = (row + at) % t.m;
-      const i64 query = (t.first + in) / group;
-      const int32_t g = static_cast<int32_t>((t.first + in) % group);
-      int32_t left = n - at < t.m - in ? n - at : t.m - in;
-      const i64 to = source_.o(t.request, query, static_cast<i64>(t.head + h) * group + g);
-      if (group == 1) {
-        rows(to, tile[at * pitch], left, row_, pitch);
-      } else if (g == 0 && left >= group) {
-        left = left / group * group;
-        spread(to, tile[at * pitch], left / group, pitch);
-      } else {
-        left = left < group - g ? left : group - g;
-        rows(to, tile[at * pitch], left, head_, pitch);
-      }
-      at += left;
-    }
-  }
-
- private:
-  /// All heads of the group, of several queries.
-  __aicore__ inline void spread(i64 to, const LocalTensor<T>& tile, int32_t queries,
-                                int32_t pitch) const {
-    const int32_t group = sizes_.group;
-    if (head_ == sizes_.dv && pitch == sizes_.dv) {
-      const i64 width = static_cast<i64>(group) * pitch;
-      copy(to, tile, queries, width, 0, row_ - width);
-    } else if (queries < group) {
-      for (int32_t i = 0; i < queries; ++i)
-        rows(to + i * row_, tile[i * group * pitch], group, head_, pitch);
-    } else {
-      for (int32_t g = 0; g < group; ++g)
-        rows(to + g * head_, tile[g * pitch], queries, row_, pitch * group);
-    }
-  }
-  __aicore__ inline void rows(i64 to, const LocalTensor<T>& tile, int32_t n, i64 step,
-                              int32_t pitch) const {
-    copy(to, tile, n, sizes_.dv, pitch - alignUp(sizes_.dv, 32 / sizeof(T)), step - sizes_.dv);
-  }
-  __aicore__ inline void copy(i64 to, const LocalTensor<T>& tile, int32_t n, i64 width, i64 fromGap,
-                              i64 toGap) const {
-    constexpr i64 size = sizeof(T);
-    DataCopyPad(o_[to], tile,
-                {static_cast<uint16_t>(n), static_cast<uint32_t>(width * size),
-                 static_cast<uint32_t>(fromGap * size / 32),
-                 static_cast<uint32_t>(n > 1 ? toGap * size : 0), 0});
-  }
-
-  const Source& source_;
-  const AttnSizes& sizes_;
-  GlobalTensor<T> o_;
-  i64 row_, head_;
-};
 
 /// Chunks of rows of a task are dealt to the two vector cores in turns. A core's rows lie one
 /// after the other in its state: references, which exp takes off, and sums of probabilities.
@@ -85,7 +20,9 @@ class AttnVector {
  public:
   static constexpr int32_t K0 = 32 / sizeof(T);
 
-  // The tasks of which this core did a part: its first, its last.
+  // Whether tasks that were cut are still to be merged, and of which this core did a part: its
+  // first, its last.
+  bool merges = false;
   bool cut[2] = {false, false};
   AttnTask parts[2];
 
@@ -100,8 +37,18 @@ class AttnVector {
         me_(static_cast<int32_t>(GetSubBlockIdx())) {}
 
   __aicore__ inline void run(const Walk& begin, i64 core) {
-    init();
     core_ = core;
+    dv0_ = (sizes_.dv + K0 - 1) / K0 * K0;
+    pairs_ = begin.shared() && begin.paired() && fit(tile_.chunk / 2) > 0;
+    if (pairs_ && !begin.continues()) CrossCoreSetFlag<0, PIPE_MTE3>(ATTN_ENDS);
+    if (begin.live) blocks(begin);
+    if (pairs_ && !ended_) CrossCoreWaitFlag(ATTN_ENDS);
+    merges = begin.shared() && !pairs_;
+  }
+
+ private:
+  __aicore__ inline void blocks(const Walk& begin) {
+    init();
     Walk now = begin, before = begin;
     bool pending = false;
     for (;;) {
@@ -114,9 +61,7 @@ class AttnVector {
     }
   }
 
- private:
   __aicore__ inline void init() {
-    dv0_ = (sizes_.dv + K0 - 1) / K0 * K0;
     most_ = tile_.rows / 2;
     const int32_t widest = tile_.keys > tile_.headKeys ? tile_.keys : tile_.headKeys;
     const int32_t out = tile_.chunk + widest;
@@ -127,17 +72,19 @@ class AttnVector {
     pipe_.InitBuffer(in_, 2, tile_.chunk * 4);
     pipe_.InitBuffer(out_, 2, out * sizeof(T));
     pipe_.InitBuffer(work_, lines_ * 128 * 4);
-    pipe_.InitBuffer(state_, (6 * most_ + 2 * ATTN_ROWS + spreads + 64 + 8) * 4);
+    pipe_.InitBuffer(state_, (8 * most_ + 2 * ATTN_ROWS + spreads + 64 + 8) * 4);
     work = work_.template Get<float>();
     LocalTensor<float> s = state_.template Get<float>();
-    Duplicate(s, 0.0f, 6 * most_ + 2 * ATTN_ROWS + spreads);
+    Duplicate(s, 0.0f, 8 * most_ + 2 * ATTN_ROWS + spreads);
     Duplicate(work, 0.0f, lines_ * 128);
     for (int32_t i = 0; i < 2; ++i) {
       maxima[i] = s[2 * i * most_];
       sums[i] = s[(2 * i + 1) * most_];
       factors[i] = s[(4 + i) * most_];
     }
-    top = s[6 * most_];
+    otherMax = s[6 * most_];
+    otherSum = s[7 * most_];
+    top = s[8 * most_];
     limits = top[ATTN_ROWS];
     spread = limits[ATTN_ROWS];
     columns = spread[spreads];
@@ -347,10 +294,13 @@ class AttnVector {
     return any;
   }
 
-  /// The rows at once from a core's row `local` of `own` on: there is room for them in a tile, and
-  /// they follow each other in the task, from row `row` on.
-  __aicore__ inline int32_t rowsAt(int32_t local, int32_t own, int32_t step, int32_t& row) const {
-    const int32_t in = local % step, fit = tile_.chunk / dv0_ / 8 * 8;
+  /// Rows of sums of products for which `room` floats suffice.
+  __aicore__ inline int32_t fit(int32_t room) const { return room / dv0_ / 8 * 8; }
+  /// The rows at once from a core's row `local` of `own` on: at most `fit`, and they follow each
+  /// other in the task, from row `row` on.
+  __aicore__ inline int32_t rowsAt(int32_t local, int32_t own, int32_t step, int32_t fit,
+                                   int32_t& row) const {
+    const int32_t in = local % step;
     row = (local / step * 2 + me_) * step + in;
     return smaller(smaller(fit, step - in), own - local);
   }
@@ -362,8 +312,11 @@ class AttnVector {
     waitOuts(w.number);
     const int32_t own = ownRows(w.task, step);
     for (int32_t local = 0, n = 0, row = 0; local < own; local += n) {
-      n = rowsAt(local, own, step, row);
-      LocalTensor<float> o = loadSum(sum, row, n);
+      n = rowsAt(local, own, step, fit(tile_.chunk), row);
+      LocalTensor<float> o = in_.template AllocTensor<float>();
+      DataCopy(o, sum[static_cast<i64>(row) * dv0_], static_cast<uint32_t>(n * dv0_));
+      in_.EnQue(o);
+      o = in_.template DeQue<float>();
       Brcb(spread, factor[local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
       scaleRows(o, o, n);
       order<HardEvent::V_MTE3>(pipe_);
@@ -372,40 +325,59 @@ class AttnVector {
       in_.FreeTensor(o);
     }
   }
-  __aicore__ inline LocalTensor<float> loadSum(const GlobalTensor<float>& sum, int32_t row,
-                                               int32_t n) {
-    LocalTensor<float> o = in_.template AllocTensor<float>();
-    DataCopy(o, sum[static_cast<i64>(row) * dv0_], static_cast<uint32_t>(n * dv0_));
-    in_.EnQue(o);
-    return in_.template DeQue<float>();
-  }
-
   /// The results of a task, or what this core found about its part of it.
   __aicore__ inline void finish(const Walk& w) {
     const int32_t now = static_cast<int32_t>(w.number & 1), step = chunkOf(w.task);
     const LocalTensor<float> sum = sums[now], one = factors[now];
     waitOuts(w.number + 1);
-    if (!w.task.complete()) {
+    const bool pair = pairs_ && w.task.begin == 0 && w.task.end < w.task.own();
+    const int32_t own = ownRows(w.task, step);
+    if (!w.task.complete() && !pair) {
       leave(w, step);
       return;
     }
-    const int32_t own = ownRows(w.task, step);
+    if (pair) {
+      CrossCoreWaitFlag(ATTN_ENDS);
+      ended_ = true;
+    }
     if (own == 0) return;
+    if (pair) meet(w, step, own);
     Maxs(sum, sum, 1e-30f, own);  // a row that saw no key is zero
     Duplicate(one, 1.0f, own);
     Div(sum, one, sum, own);
-    const GlobalTensor<float> from = space_.sumOf(w);
+    if (pair) {
+      Mul(otherSum, otherMax, sum, own);
+      Mul(sum, maxima[now], sum, own);
+    }
+    const GlobalTensor<float> from = space_.sumOf(w), other = space_.partial(core_ + 1, 0);
+    const int32_t room = pair ? tile_.chunk / 2 : tile_.chunk;
     for (int32_t local = 0, n = 0, row = 0; local < own; local += n) {
-      n = rowsAt(local, own, step, row);
+      n = rowsAt(local, own, step, fit(room), row);
       LocalTensor<T> o = out_.template AllocTensor<T>();
       if (w.count == 0) {
         Duplicate(o, static_cast<T>(0.0f), n * dv0_);
       } else {
-        LocalTensor<float> x = loadSum(from, row, n);
+        const uint32_t floats = static_cast<uint32_t>(n * dv0_);
+        LocalTensor<float> x = in_.template AllocTensor<float>();
+        DataCopy(x, from[static_cast<i64>(row) * dv0_], floats);
+        if (pair) DataCopy(x[room], other[static_cast<i64>(row) * dv0_], floats);
+        in_.EnQue(x);
+        x = in_.template DeQue<float>();
         Brcb(spread, sum[local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
-        if constexpr (sizeof(T) == 2) {
+        if (pair) {
+          const LocalTensor<float> y = x[room];
           scaleRows(x, x, n);
-          Cast(o, x, RoundMode::CAST_RINT, static_cast<uint32_t>(n * dv0_));
+          Brcb(spread, otherSum[local], static_cast<uint8_t>((n + 7) / 8), {1, 8});
+          scaleRows(y, y, n);
+          if constexpr (sizeof(T) == 2) {
+            Add(x, x, y, n * dv0_);
+            Cast(o, x, RoundMode::CAST_RINT, floats);
+          } else {
+            Add(o, x, y, n * dv0_);
+          }
+        } else if constexpr (sizeof(T) == 2) {
+          scaleRows(x, x, n);
+          Cast(o, x, RoundMode::CAST_RINT, floats);
         } else {
           scaleRows(o, x, n);
         }
@@ -418,6 +390,31 @@ class AttnVector {
     }
   }
 
+  /// What the next core found about the rest of the keys joins ours: the sum of probabilities is
+  /// that of both, and the factors of the two sums of products are in place of the maxima.
+  __aicore__ inline void meet(const Walk& w, int32_t step, int32_t own) {
+    const int32_t now = static_cast<int32_t>(w.number & 1);
+    const GlobalTensor<float> from = space_.partial(core_ + 1, 0);
+    order<HardEvent::V_MTE2>(pipe_);
+    for (int32_t local = 0, row = me_ * step; row < w.task.rows; local += step, row += 2 * step) {
+      const int32_t n = smaller(step, w.task.rows - row);
+      const DataCopyExtParams few(1, static_cast<uint32_t>(n * 4), 0, 0, 0);
+      DataCopyPad(otherMax[local], from[space_.maxima() + row], few, {false, 0, 0, 0.0f});
+      DataCopyPad(otherSum[local], from[space_.sums() + row], few, {false, 0, 0, 0.0f});
+    }
+    order<HardEvent::MTE2_V>(pipe_);
+    const LocalTensor<float> max = maxima[now], sum = sums[now], both = factors[now];
+    Max(both, max, otherMax, own);
+    Sub(max, max, both, own);
+    Sub(otherMax, otherMax, both, own);
+    Exp(max, max, own);
+    Exp(otherMax, otherMax, own);
+    Mul(sum, sum, max, own);
+    Mul(otherSum, otherSum, otherMax, own);
+    Add(sum, sum, otherSum, own);
+  }
+
+  /// This core's part of a task, for the core before or for all that share the task.
   __aicore__ inline void leave(const Walk& w, int32_t step) {
     const int32_t now = static_cast<int32_t>(w.number & 1), slot = w.task.begin > 0 ? 0 : 1;
     const GlobalTensor<float> to = space_.partial(core_, slot);
@@ -428,6 +425,7 @@ class AttnVector {
       DataCopyPad(to[space_.maxima() + row], maxima[now][local], few);
       DataCopyPad(to[space_.sums() + row], sums[now][local], few);
     }
+    if (pairs_) CrossCoreSetFlag<0, PIPE_MTE3>(ATTN_ENDS);
     order<HardEvent::MTE3_V>(pipe_);
     cut[slot] = true;
     parts[slot] = w.task;
@@ -445,8 +443,10 @@ class AttnVector {
   TQue<TPosition::VECOUT, 1> out_;
   TBuf<TPosition::VECCALC> work_, state_;
   LocalTensor<uint8_t> bits;  // of rows
-  LocalTensor<float> work, maxima[2], sums[2], factors[2], top, limits, spread, columns;
+  LocalTensor<float> work, maxima[2], sums[2], factors[2], otherMax, otherSum, top, limits, spread,
+      columns;
   int32_t me_, dv0_, most_, lines_;
-  i64 core_, outs_ = 0;  // outs_: blocks whose products are known to be summed up
+  bool pairs_, ended_ = false;  // tasks that are cut have two parts; the second ones are done
+  i64 core_, outs_ = 0;         // outs_: blocks whose products are known to be summed up
 };
 }  // namespace xc
