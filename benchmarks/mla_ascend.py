@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 import random
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,18 +92,21 @@ def mla(heads: int) -> Heads:
 GQA = Heads(32, 4, 128, 128, False)  # Qwen3-30B
 
 
-def lengths(pattern: str) -> list[int]:
-    """Contexts of issue's patterns; `equal` and `long` are the balanced ones."""
-    g = random.Random(pattern)
+RANDOM = ("0.5-8k", "spread", "lognormal")
+
+
+def lengths(pattern: str, draw: int = 0) -> list[int]:
+    """Contexts of the patterns that are compared; those of RANDOM differ from draw to draw."""
+    g = random.Random(f"{pattern} {draw}")
     return {
         "outlier": lambda: [2048] * 24 + [32768],
         "25x2049": lambda: [2049] * 25,
         "0.5-8k": lambda: [g.randint(512, 8192) for _ in range(24)],
         "spread": lambda: [2049 + g.randint(0, 1024) for _ in range(32)],
-        "lognormal": lambda: [min(int(g.lognormvariate(7, 1.2)) + 1, 32768) for _ in range(48)],
+        "lognormal": lambda: [
+            min(max(int(g.lognormvariate(8.5, 1)), 128), 32768) for _ in range(48)
+        ],
         "equal": lambda: [2048] * 120,
-        "equal24": lambda: [4096] * 24,
-        "equal20": lambda: [4096] * 20,
     }[pattern]()
 
 
@@ -216,17 +220,28 @@ SHAPES = {  # heads, contexts, new rows of each
 }
 
 
-def patterns(heads: int, cores: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Each pattern by each deal."""
-    bench, out = Bench(mla(heads)), []
+def patterns(
+    heads: int, cores: Sequence[int], names: Sequence[str], draws: int
+) -> Iterator[dict[str, Any]]:
+    """Each pattern by each deal: ratios to round robin, and the share of the roofline."""
+    bench = Bench(mla(heads))
     for p in cores:
         for name in names:
-            lens = lengths(name)
-            row: dict[str, Any] = {"pattern": name, "heads": heads, "cores": p}
-            for mode in MODES:
-                row[mode] = bench.run(lens, p, mode)
-            out.append(row)
-    return out
+            row: dict[str, Any] = {"pattern": name, "cores": p, "us": [], "roofline": []}
+            row |= {mode: [] for mode in MODES}
+            for k in range(draws if name in RANDOM else 1):
+                ran = {mode: bench.run(lengths(name, k), p, mode) for mode in MODES}
+                for mode in MODES:
+                    row[mode].append(ran[mode]["cycles"] / ran["round_robin"]["cycles"])
+                row["us"].append(ran["round_robin"]["us"])
+                row["roofline"].append(ran["ours"]["roofline"])
+            yield row
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """The median, and the least and largest of several."""
+    text = format(statistics.median(values), form)
+    return text if len(values) == 1 else f"{text} [{min(values):{form}}..{max(values):{form}}]"
 
 
 def shapes(
@@ -244,7 +259,8 @@ def shapes(
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("--heads", type=int, default=128, help="query heads of the patterns")
+    p.add_argument("--heads", default="128", help="query heads of the patterns, or several: 16,128")
+    p.add_argument("--draws", type=int, default=5, help="of patterns with random lengths")
     p.add_argument("--cores", default="20,24")
     p.add_argument("--patterns", default=",".join(BARS))
     p.add_argument("--shapes", default=",".join(SHAPES))
@@ -265,18 +281,17 @@ def main() -> None:
                 print(x)
     console.print(table)
     names = [x for x in a.patterns.split(",") if x]
-    table = Table(
-        "pattern", "cores", "round robin us", "xllm", "ours", "bar", "ours, roofline", "cpu s"
-    )
-    for r in patterns(a.heads, cores, names) if names else []:
-        base = r["round_robin"]["cycles"]
-        table.add_row(
-            r["pattern"], str(r["cores"]), f"{r['round_robin']['us']:.1f}",
-            *(f"{r[m]['cycles'] / base:.2f}" for m in MODES[1:]),
-            f"{BARS.get(r['pattern'], 1):.2f}", f"{r['ours']['roofline']:.0%}",
-            f"{sum(r[m]['cpu'] for m in MODES):.1f}",
+    for heads in [int(h) for h in a.heads.split(",")] if names else []:
+        table = Table(
+            "pattern", "cores", "round robin us", "xllm", "ours", "bar", "ours, roofline",
+            title=f"{heads} heads, against round robin",
         )  # fmt: skip
-    console.print(table)
+        for r in patterns(heads, cores, names, a.draws):
+            table.add_row(
+                r["pattern"], str(r["cores"]), spread(r["us"], ".1f"), spread(r["xllm"]),
+                spread(r["ours"]), f"{BARS[r['pattern']]:.2f}", spread(r["roofline"], ".0%"),
+            )  # fmt: skip
+        console.print(table)
 
 
 if __name__ == "__main__":
