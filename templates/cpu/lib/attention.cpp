@@ -234,45 +234,28 @@ void paged_attention(const Team& t, const PagedAttention<T>& a) {
   const i64 group = a.H / a.Hk;
   const i64 k_head = a.k_head ? a.k_head : a.D, v_head = a.v_head ? a.v_head : a.Dv;
   const i64 k_slot = a.k_slot ? a.k_slot : a.Hk * a.D, v_slot = a.v_slot ? a.v_slot : a.Hk * a.Dv;
-  // New tokens of request r; 0 for a request whose lengths or pages are not usable.
-  auto queries = [&](i64 r) -> i64 {
-    i64 begin = a.cu_seqlens[r], n = a.cu_seqlens[r + 1] - begin, keys = a.context_lens[r];
-    bool fits =
-        begin >= 0 && n >= 0 && begin + n <= a.tokens && keys >= n && keys <= a.max_blocks * a.page;
-    return fits ? n : 0;
-  };
-  auto check = [&](i64 r) {
-    i64 n = a.cu_seqlens[r + 1] - a.cu_seqlens[r];
-    if (n != queries(r)) t.fail(kBadLength, a.context_lens[r]);
-    if (queries(r) == 0) return false;
-    const i64* table = a.block_tables + r * a.max_blocks;
-    for (i64 p = 0; p * a.page < a.context_lens[r]; ++p) {
-      i64 last = std::min(a.page, a.context_lens[r] - p * a.page);
-      if (table[p] >= 0 && table[p] * a.page + last <= a.slots) continue;
-      t.fail(kBadBlock, table[p]);
-      return false;
-    }
-    return true;
-  };
   run<T>(
       t, a.R, a.Hk, a.D, a.Dv,
       [&](i64 r) {
-        const i64 n = check(r) ? queries(r) : 0;
-        const i64 keys = a.context_lens[r], seen = a.window ? n + a.window - 1 : keys;
-        return Shape{group * n, keys, n, std::max<i64>(0, keys - seen)};
+        const Request q = request_of(a, r);
+        if (!q.usable) t.fail(kBadLength, q.keys);
+        const i64 n = q.usable && q.n > 0 && has_pages(t, a, r) ? q.n : 0;
+        const i64 seen = a.window ? n + a.window - 1 : q.keys;
+        return Shape{group * n, q.keys, n, std::max<i64>(0, q.keys - seen)};
       },
       [&](i64 r, i64 h) {
-        i64 begin = a.cu_seqlens[r], n = queries(r), h0 = h * group;
+        const Request q = request_of(a, r);
+        const i64 h0 = h * group;
         Slice<T> s;
-        s.q = a.q + begin * a.qs + h0 * a.qh;
+        s.q = a.q + q.begin * a.qs + h0 * a.qh;
         s.q_i = a.qs, s.q_g = a.qh;
-        s.o = a.o + (begin * a.H + h0) * a.Dv;
+        s.o = a.o + (q.begin * a.H + h0) * a.Dv;
         s.o_i = a.H * a.Dv, s.o_g = a.Dv;
         s.k = a.k_cache + h * k_head, s.k_j = k_slot;
         s.v = a.v_cache + h * v_head, s.v_j = v_slot;
         s.table = a.block_tables + r * a.max_blocks, s.page = a.page;
-        s.group = group, s.queries = n, s.keys = a.context_lens[r];
-        s.limit0 = a.context_lens[r] - n + 1, s.limit_step = 1;
+        s.group = group, s.queries = q.n, s.keys = q.keys;
+        s.limit0 = q.keys - q.n + 1, s.limit_step = 1;
         s.mask = nullptr;
         s.m_i = s.m_g = s.m_j = 0, s.mask_kind = kNoMask;
         s.D = a.D, s.Dv = a.Dv, s.scale = a.scale;

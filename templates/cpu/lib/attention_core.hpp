@@ -5,6 +5,33 @@
 #include "attention.hpp"
 
 namespace xc {
+/// A request of PagedAttention or MlaAttention: its first token, new tokens, and context with them.
+struct Request {
+  i64 begin, n, keys;
+  bool usable;  // whether the lengths fit the inputs
+};
+
+template <class A>
+Request request_of(const A& a, i64 r) {
+  const i64 begin = a.cu_seqlens[r], n = a.cu_seqlens[r + 1] - begin, keys = a.context_lens[r];
+  const bool fits =
+      begin >= 0 && n >= 0 && begin + n <= a.tokens && keys >= n && keys <= a.max_blocks * a.page;
+  return {begin, n, keys, fits || n == 0};
+}
+
+/// Whether the pages of a usable request lie in the cache; if not, the first one is reported.
+template <class A>
+bool has_pages(const Team& t, const A& a, i64 r) {
+  const i64* table = a.block_tables + r * a.max_blocks;
+  for (i64 p = 0; p * a.page < a.context_lens[r]; ++p) {
+    const i64 last = std::min(a.page, a.context_lens[r] - p * a.page);
+    if (table[p] >= 0 && table[p] * a.page + last <= a.slots) continue;
+    t.fail(kBadBlock, table[p]);
+    return false;
+  }
+  return true;
+}
+
 /// Rows are ordered position by position: row r is query i = r / group of query head r % group, so
 /// that neighbouring rows see nearly the same keys.
 template <class T>

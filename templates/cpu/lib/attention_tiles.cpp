@@ -65,13 +65,18 @@ i64 start_rows(const Slice<bf16>& s, i64 row, i64 end, uint32_t* queries, State&
   st.fresh = true;
   st.first_limit = s.limit(row);
   st.last_limit = s.limit(row + st.rows - 1);
+  const bf16* q[kTile];
   for (int i = 0; i < kTile; ++i) {
+    const i64 r = row + std::min(i, st.rows - 1);
     st.max[i] = -kInf, st.sum[i] = 0.0f;
-    st.limit[i] = int32_t(s.limit(row + std::min(i, st.rows - 1)));
+    st.limit[i] = int32_t(s.limit(r));
+    q[i] = s.q_row(r);
+    for (i64 d = 0; d < s.D; d += 32) __builtin_prefetch(q[i] + d);
   }
   for (i64 d = 0; d < s.D; d += 32, queries += kUnits) {
-    vf r[VL] = {};
-    for (int i = 0; i < st.rows; ++i) r[i] = (vf)load_32(s.q_row(row + i) + d, s.D - d);
+    vf r[VL];
+#pragma GCC unroll 16
+    for (int i = 0; i < kTile; ++i) r[i] = (vf)load_32(q[i] + d, s.D - d);
     transpose(r);
     std::memcpy(queries, r, sizeof r);
   }

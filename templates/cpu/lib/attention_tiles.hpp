@@ -12,7 +12,7 @@ namespace tiles {
 constexpr i64 kTile = 16;                    // rows, keys or columns of a tile
 constexpr i64 kStep = 2 * kTile;             // keys whose probabilities lie together
 constexpr i64 kUnits = 256;                  // a tile: 16 x 16 fp32 values or pairs of bf16
-constexpr i64 kKeys = 256;                   // keys per block
+constexpr i64 kKeys = 128;                   // keys per block
 constexpr i64 kScores = kKeys * kTile + 16;  // floats of a tile of rows: scores and a zero
 constexpr float kLog2E = 1.44269504089f;
 
@@ -73,6 +73,7 @@ struct Ahead {
     }
   }
   __attribute__((noinline, cold)) bool following() {
+    constexpr i64 kTiles = kKeys / kTile;
     if (value) {
       p = value, end = p + v_bytes, value = nullptr;
       return true;
@@ -80,7 +81,7 @@ struct Ahead {
     i64 row;
     do {
       if (turn == kKeys || rows.count == 0) return false;
-      row = (turn & ~127) + turn % 8 * kTile + turn / 8 % kTile;
+      row = turn % kTiles * kTile + turn / kTiles;
       ++turn;
     } while (row >= rows.count);
     p = reinterpret_cast<const char*>(rows.key(row)), end = p + k_bytes;

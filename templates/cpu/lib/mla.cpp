@@ -21,31 +21,6 @@ constexpr i64 kTaskRows = 2048;  // of a task: query rows of a head that share t
 constexpr i64 kLeastRows = 512;  // of a task, when there are too few for the team
 constexpr i64 kFewRows = 32;     // requests with fewer new tokens are absorbed
 
-struct Request {
-  i64 begin, n, keys;  // first token, new tokens, context with them
-  bool usable;         // whether the lengths fit the inputs
-};
-
-template <class T>
-Request request(const MlaAttention<T>& a, i64 r) {
-  const i64 begin = a.cu_seqlens[r], n = a.cu_seqlens[r + 1] - begin, keys = a.context_lens[r];
-  const bool fits = begin >= 0 && n >= 0 && begin + n <= a.tokens &&
-                    (n == 0 || (keys >= n && keys <= a.max_blocks * a.page));
-  return {begin, n, keys, fits};
-}
-
-template <class T>
-bool has_pages(const Team& t, const MlaAttention<T>& a, i64 r) {
-  const i64* table = a.block_tables + r * a.max_blocks;
-  for (i64 p = 0; p * a.page < a.context_lens[r]; ++p) {
-    const i64 last = std::min(a.page, a.context_lens[r] - p * a.page);
-    if (table[p] >= 0 && table[p] * a.page + last <= a.slots) continue;
-    t.fail(kBadBlock, table[p]);
-    return false;
-  }
-  return true;
-}
-
 // Multiplications, per head. Absorbing a token costs what expanding it does, so that only earlier
 // tokens are extra; scores and values of a pair are cheaper expanded. Products that expand were
 // measured to take 1 (fp32) to 1.8 times as long as those they save: 3/2 here.
@@ -264,7 +239,7 @@ template <class T>
 void mla_attention(const Team& t, const MlaAttention<T>& a) {
   bool expanded = false;  // whether some request is
   for (i64 r = 0; r < a.R;) {
-    const Request q = request(a, r);
+    const Request q = request_of(a, r);
     if (!q.usable) t.fail(kBadLength, q.keys);
     if (!q.usable || q.n == 0 || expands(a, q)) {
       expanded |= q.usable && q.n > 0;
@@ -278,7 +253,7 @@ void mla_attention(const Team& t, const MlaAttention<T>& a) {
     } else {
       i64 end = r, count = 0;
       for (; end < a.R; ++end) {
-        const Request next = request(a, end);
+        const Request next = request_of(a, end);
         if (!next.usable || count + next.n > kMlaTokens || expands(a, next)) break;
         count += next.n;
       }
@@ -291,7 +266,7 @@ void mla_attention(const Team& t, const MlaAttention<T>& a) {
   Expander<T> measured(a, nullptr);
   Expander<T> expander(a, t.scratch(measured.bytes));
   for (i64 r = 0; r < a.R; ++r) {
-    const Request q = request(a, r);
+    const Request q = request_of(a, r);
     if (!q.usable || !expands(a, q) || !has_pages(t, a, r)) continue;
     // Smaller tasks while there are too few to share; heads and rows do not affect each other.
     i64 rows = std::min(kTaskRows, round_up(q.n, kRows));
