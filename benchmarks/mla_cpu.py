@@ -1,13 +1,14 @@
 """Attention over a paged cache on the CPU: absorbed MLA decode against torch, and GQA decode.
 
-    python -m benchmarks.mla_cpu [--cases mini,full,gqa16,gqa32] [--threads 1] [--levels best]
+    python -m benchmarks.mla_cpu [--cases mini,full,gqa16,gqa32,h128] [--threads 1] [--levels best]
 
 MLA: a step of one token for each of 16 requests of 100 to 1200 cached tokens (`--lengths`), from
 the queries to the attention's result per head, weights absorbed; bf16. Peers are what transformers
 does at each step (all latents padded to the longest and expanded by kv_b_proj, then
 scaled_dot_product_attention) and absorbed attention in torch, request by request. GQA: the
-attention alone, against scaled_dot_product_attention over padded caches. With `--levels` below amx,
-ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 keeps torch from AMX as well.
+attention alone, against scaled_dot_product_attention over padded caches. h16 to h128: attention
+alone over latents of 512 + 64 values with so many heads, against torch, request by request. With
+`--levels` below amx, ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 keeps torch from AMX as well.
 
 A call goes through several layers, each with a cache and weights of its own, and times are per
 layer. Ours and a peer alternate in one process; a ratio is the median of paired ratios, brackets
@@ -63,10 +64,20 @@ class Gqa:
     d: int
 
 
-CASES: dict[str, Mla | Gqa] = {
+@dataclass(frozen=True)
+class Latent:
+    """Query heads over latents of rank + rope values."""
+
+    heads: int
+    rank: int
+    rope: int
+
+
+CASES: dict[str, Mla | Gqa | Latent] = {
     "mini": Mla(16, 256, 32, 64, 64),
     "full": Mla(16, 512, 64, 128, 128),
     "v3": Mla(128, 512, 64, 128, 128),
+    **{f"h{n}": Latent(n, 512, 64) for n in (16, 32, 64, 128)},
     "gqa16": Gqa(16, 4, 64),
     "gqa32": Gqa(32, 4, 128),
     # groups of 1, 2, 4 and 8 query heads
@@ -105,6 +116,17 @@ class Paged:
     def mask(self, dtype: torch.dtype) -> Tensor:
         hidden = torch.arange(max(self.lengths))[None] >= self.context[:, None]
         return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, float("-inf"))
+
+
+def over_latents(q: Tensor, each: Sequence[Tensor], rank: int, scale: float) -> Tensor:
+    """q [R,H,rank+rope] over the latents of each request, in q's dtype -> [R,H,rank]."""
+    wide = torch.float32 if q.dtype == torch.bfloat16 else q.dtype
+    out = []
+    for query, latents in zip(q, each, strict=True):
+        k = latents.to(q.dtype)
+        p = ((query @ k.t()).to(wide) * scale).softmax(-1).to(q.dtype)
+        out.append(p @ k[:, :rank])
+    return torch.stack(out)
 
 
 class MlaLayer(torch.nn.Module):
@@ -155,13 +177,8 @@ class MlaLayer(torch.nn.Module):
         """Absorbed in torch, request by request; in float64 it is the reference."""
         nope, rot, up, down = (x.to(dtype) for x in (*self.args[:2], self.up, self.down))
         q = torch.cat((torch.einsum("bhn,hnr->bhr", nope, up), rot), -1)
-        wide = torch.float32 if dtype == torch.bfloat16 else dtype
-        out = []
-        for r, keys in enumerate(self.each):
-            k = keys.to(dtype)
-            p = ((q[r] @ k.t()).to(wide) * self.scale).softmax(-1).to(dtype)
-            out.append(p @ k[:, : self.s.rank])
-        return torch.einsum("bhr,hvr->bhv", torch.stack(out), down)
+        out = over_latents(q, self.each, self.s.rank, self.scale)
+        return torch.einsum("bhr,hvr->bhv", out, down)
 
     def work(self) -> tuple[float, float]:
         """Operations and bytes of `forward`."""
@@ -209,6 +226,40 @@ class GqaLayer(torch.nn.Module):
 
     def peers(self) -> dict[str, Callable[[], Tensor]]:
         return {"sdpa": self.sdpa}
+
+
+class LatentLayer(torch.nn.Module):
+    """One layer's latents; `forward` is the attention alone."""
+
+    def __init__(self, s: Latent, pages: Paged, seed: int) -> None:
+        super().__init__()
+        self.s, self.pages, self.scale = s, pages, (s.rank + s.rope) ** -0.5
+        draw = partial(torch.randn, generator=torch.Generator().manual_seed(seed))
+        count = len(pages.lengths)
+        q = draw(count, s.heads, s.rank + s.rope).bfloat16()
+        cache = draw(pages.slots, 1, s.rank + s.rope).bfloat16()
+        self.args = (q, cache, pages.starts, pages.context, pages.tables)
+        self.each = [cache[pages.rows(r), 0] for r in range(count)]
+
+    def forward(self, q: Tensor, cache: Tensor, starts: Tensor, lens: Tensor,
+                tables: Tensor) -> Tensor:  # fmt: skip
+        return torch_ops.paged_attention(
+            q, cache, cache[..., : self.s.rank], starts, lens, tables, self.scale, PAGE
+        )
+
+    def each_request(self, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        """In torch, request by request; in float64 it is the reference."""
+        return over_latents(self.args[0].to(dtype), self.each, self.s.rank, self.scale)
+
+    def work(self) -> tuple[float, float]:
+        s, tokens = self.s, sum(self.pages.lengths)
+        return 2.0 * tokens * s.heads * (2 * s.rank + s.rope), 2.0 * tokens * (s.rank + s.rope)
+
+    def reference(self) -> Tensor:
+        return self.each_request(torch.float64)
+
+    def peers(self) -> dict[str, Callable[[], Tensor]]:
+        return {"torch": self.each_request}
 
 
 class Stack(torch.nn.Module):
@@ -265,8 +316,8 @@ class Bench:
         self.name, self.threads = name, threads
         sizes = CASES[name]
         pages = Paged(lengths, torch.Generator().manual_seed(0))
-        kind: Any = MlaLayer if isinstance(sizes, Mla) else GqaLayer
-        self.layers = [kind(sizes, pages, seed) for seed in range(count)]
+        kinds: dict[type, Any] = {Mla: MlaLayer, Gqa: GqaLayer, Latent: LatentLayer}
+        self.layers = [kinds[type(sizes)](sizes, pages, seed) for seed in range(count)]
         self.exact = self.layers[0].reference()
         self.flops, nbytes = self.layers[0].work()
         self.bytes = nbytes
