@@ -65,27 +65,6 @@ class AttnCube {
     cFree_.end(pipe_, 2);
   }
 
-  /// Rows of NZ in L1, in columns of `high` rows, to L0A.
-  __aicore__ inline void toA(const LocalTensor<T>& dst, const LocalTensor<T>& src, int32_t high,
-                             int32_t m16, int32_t k) {
-    LoadData2DParams p;
-    p.repeatTimes = static_cast<uint8_t>((k + K0 - 1) / K0);
-    p.srcStride = static_cast<uint16_t>(high / 16);
-    for (int32_t i = 0; i < m16 / 16; ++i)
-      LoadData(dst[i * p.repeatTimes * 16 * K0], src[i * 16 * K0], p);
-  }
-  __aicore__ inline void multiply(const LocalTensor<float>& sums, const LocalTensor<T>& a,
-                                  const LocalTensor<T>& b, int32_t m, int32_t n, int32_t k,
-                                  bool first) {
-    MmadParams p;
-    p.m = static_cast<uint16_t>(larger(m, 2));  // of one row, A would be read as a plain vector
-    p.n = static_cast<uint16_t>(n);
-    p.k = static_cast<uint16_t>(k);
-    p.cmatrixInitVal = first;
-    Mmad(sums, a, b, p);
-    // A product of few fractals may start before the one before it has written its sums.
-    if (up16(m) / 16 * (up16(n) / 16) < 10) PipeBarrier<PIPE_M>();
-  }
   __aicore__ inline LocalTensor<T> takeA() {
     a2Free_.wait(aAt_);
     return a2_[aAt_ * HALF];
@@ -125,7 +104,7 @@ class AttnCube {
     for (int32_t at = 0; at < sizes_.d; at += deep) {
       const int32_t length = smaller(deep, sizes_.d - at), columns = (length + K0 - 1) / K0;
       const LocalTensor<T> a = takeA();
-      toA(a, q[band * t.bandRows * K0 + at * high], high, m16, length);
+      toL0A(a, q[band * t.bandRows * K0 + at * high], high, m16, length);
       const LocalTensor<T> b = takeB();
       LoadData2DParams p;
       p.srcStride = 1;
@@ -138,7 +117,7 @@ class AttnCube {
           LoadData(b[c * n16 * K0], from[at * t.piece + c * t.piece * K0], p);
       }
       loadedB();
-      multiply(sums, a, b, m, n, length, at == 0);
+      product(sums, a, b, m, n, length, at == 0);
       giveA();
       giveB();
     }
@@ -218,13 +197,13 @@ class AttnCube {
     for (int32_t at = 0; at < n; at += deep) {
       const int32_t length = smaller(deep, n - at);
       const LocalTensor<T> a = takeA();
-      toA(a, p[at * high], high, m16, length);
+      toL0A(a, p[at * high], high, m16, length);
       for (int32_t col = 0; col < dv0_; col += wide) {
         const int32_t cols = smaller(wide, dv0_ - col);
         const LocalTensor<T> b = takeB();
         toB(b, v, t, band, at, length, col, up16(cols));
         loadedB();
-        multiply(sums[col * m16], a, b, m, cols, length, first && at == 0);
+        product(sums[col * m16], a, b, m, cols, length, first && at == 0);
         giveB();
       }
       giveA();
@@ -255,7 +234,7 @@ class AttnCube {
           loads_.loadP(w, 0, 0);
         loads_.ahead();
         const LocalTensor<T> v = loads_.takeV(), a = takeA();
-        toA(a, loads_.takeP(), m16, m16, n);
+        toL0A(a, loads_.takeP(), m16, m16, n);
         loads_.giveP();
         for (int32_t col = 0, half = 0; col < width; col += WIDE, ++half) {
           const int32_t cols = smaller(WIDE, width - col);
@@ -264,7 +243,7 @@ class AttnCube {
           toB(b, v, t, 0, 0, n, col, up16(cols));
           loadedB();
           if (at == 0) cFree_.wait(half);
-          multiply(sums, a, b, t.rows, cols, n, at == 0);
+          product(sums, a, b, t.rows, cols, n, at == 0);
           giveB();
           if (at + t.piece < w.count) continue;
           done_.set(half);

@@ -1,7 +1,7 @@
 // Attention, the cube core's loads: pieces of K and V run ahead of the products, Q and P.
 #pragma once
 #include "attention_space.h"
-#include "gemm_cube.h"
+#include "cube.h"
 
 namespace xc {
 

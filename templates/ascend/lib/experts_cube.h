@@ -341,13 +341,10 @@ class MoeCube {
                               bool first) {
     const int32_t m16 = t.m16;
     const LocalTensor<T> a2 = a2_[at0_ * HALF], b2 = b2_[at0_ * HALF];
-    LoadData2DParams p;
-    p.repeatTimes = static_cast<uint8_t>((length + K0 - 1) / K0);
-    p.srcStride = static_cast<uint16_t>(m16 / 16);
     free_.wait(at0_);
-    for (int32_t i = 0; i < m16 / 16; ++i)
-      LoadData(a2[i * p.repeatTimes * 16 * K0], a[i * 16 * K0], p);
-    p.repeatTimes = static_cast<uint8_t>(p.repeatTimes * (PANEL / 16));
+    toL0A(a2, a, m16, m16, length);
+    LoadData2DParams p;
+    p.repeatTimes = static_cast<uint8_t>((length + K0 - 1) / K0 * (PANEL / 16));
     p.srcStride = 1;
     LoadData(b2, b, p);
     const LocalTensor<float> bias = bias2_[at0_ * 128];
