@@ -60,7 +60,7 @@ void pack_strip(uint32_t* to, const KeyTile* keys, i64 steps, i64 col) {
 
 // Starts the rows from `row` on: their queries as [step of 32][pair][row]. Returns how many keys
 // the last one sees.
-i64 start_rows(const Slice<bf16>& s, i64 row, i64 end, uint32_t* queries, State& st) {
+inline i64 start_rows(const Slice<bf16>& s, i64 row, i64 end, uint32_t* queries, State& st) {
   st.rows = int(std::min(kTile, end - row));
   st.fresh = true;
   st.first_limit = s.limit(row);
@@ -83,7 +83,7 @@ i64 start_rows(const Slice<bf16>& s, i64 row, i64 end, uint32_t* queries, State&
   return st.last_limit;
 }
 
-void store_state(const State& st, const Partial& result, i64 row) {
+inline void store_state(const State& st, const Partial& result, i64 row) {
   for (i64 i = 0; i < st.rows; ++i) {
     result.max[row + i] = st.max[i] / kLog2E, result.sum[row + i] = st.sum[i];
     if (st.fresh) std::fill_n(result.out + (row + i) * result.ld, result.ld, 0.0f);

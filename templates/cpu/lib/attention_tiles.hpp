@@ -27,7 +27,7 @@ struct Rows {
   const Slice<bf16>* s = nullptr;
   i64 first = 0, count = 0;
   bool whole = false;  // tiles do not go over the end of a page
-  i64 slots[kKeys / kTile];
+  i64 slots[kKeys / kTile] = {};
 
   Rows() = default;
   Rows(const Slice<bf16>& s, i64 first, i64 end)
