@@ -26,6 +26,7 @@ from rich.table import Table
 
 from xcompile import sim
 from xcompile.codegen.ascend.attention import choose, workspace_bytes
+from xcompile.progress import step
 from xcompile.runtime.attention_plan import plan_attention
 from xcompile.targets.ascend import CHIPS
 
@@ -246,15 +247,21 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 
 def shapes(
     names: Sequence[str], cores: Sequence[int], trace: str | None = None
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Balanced cases against the roofline."""
-    out = []
     for name in names:
         h, lens, new = SHAPES[name]
         bench = Bench(h)
         for p in cores:
-            out.append({"shape": name, "cores": p, **bench.run(lens, p, "ours", new, trace)})
-    return out
+            yield {"shape": name, "cores": p, **bench.run(lens, p, "ours", new, trace)}
+
+
+def counted(name: str, rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    """The rows, with progress on the terminal."""
+    with step(name) as done:
+        for n, row in enumerate(rows, 1):
+            done(n, total)
+            yield row
 
 
 def main() -> None:
@@ -270,9 +277,10 @@ def main() -> None:
     cores = [int(c) for c in a.cores.split(",")]
     console = Console(width=160)
     table = Table("shape", "cores", "cycles", "us", "memory", "cube", "roofline", "cpu s")
-    for r in shapes([x for x in a.shapes.split(",") if x], cores, a.trace):
+    names = [x for x in a.shapes.split(",") if x]
+    for r in counted("shapes", shapes(names, cores, a.trace), len(names) * len(cores)):
         table.add_row(
-            r["shape"], str(r["cores"]), str(r["cycles"]), f"{r['us']:.1f}",
+            r["shape"], str(r["cores"]), f"{r['cycles']:.0f}", f"{r['us']:.1f}",
             *(f"{r[x]:.0%}" for x in ("memory", "cube", "roofline")), f"{r['cpu']:.1f}",
         )  # fmt: skip
         if a.verbose:
@@ -286,7 +294,8 @@ def main() -> None:
             "pattern", "cores", "round robin us", "xllm", "ours", "bar", "ours, roofline",
             title=f"{heads} heads, against round robin",
         )  # fmt: skip
-        for r in patterns(heads, cores, names, a.draws):
+        found = patterns(heads, cores, names, a.draws)
+        for r in counted(f"{heads} heads", found, len(names) * len(cores)):
             table.add_row(
                 r["pattern"], str(r["cores"]), spread(r["us"], ".1f"), spread(r["xllm"]),
                 spread(r["ours"]), f"{BARS[r['pattern']]:.2f}", spread(r["roofline"], ".0%"),
