@@ -55,7 +55,9 @@ bool side_by_side(const Slice<T>& a, const Slice<T>& b) {
 // A partial in memory: rows outputs, then their maxima and sums; padded to whole tiles.
 struct PartialStore {
   i64 rows, ld;
-  PartialStore(i64 rows, i64 Dv) : rows(round_up(rows, 16)), ld(round_up(Dv, 32)) {}
+  // 512 columns would put the rows of a tile into two sets of L1.
+  PartialStore(i64 rows, i64 Dv)
+      : rows(round_up(rows, 16)), ld(round_up(Dv, 32) | (Dv < 256 ? 0 : 32)) {}
   i64 elems() const { return rows * (ld + 2); }
   Partial at(float* base, bool twisted) const {
     return {base, base + rows * ld, base + rows * (ld + 1), ld, twisted};

@@ -7,18 +7,33 @@
 namespace xc {
 namespace tiles {
 
+/// Steps [first, first + count) of the columns of packed queries, which have `all` of them.
+struct Steps {
+  const uint32_t* of;
+  i64 all, first, count;
+};
+
 #if XC_AMX
-/// NK tiles of keys times NR tiles of rows: score[r][k] = K Q^T over all of D.
+/// NK tiles of keys times NR tiles of rows: score[r][k] (+)= K Q^T.
 template <int NK, int NR>
-void score_tiles(const KeyTile* keys, const uint32_t* q, i64 steps, float* score, Ahead& ahead) {
+void score_tiles(const KeyTile* keys, const Steps& q, float* score, Ahead& ahead) {
   static_assert(NK * NR <= 4, "accumulators are tiles 0..3");
-  tile_zero<0>();
-  if (NK > 1) tile_zero<1>();
-  if (NK > 2 || NR > 1) tile_zero<2>(), tile_zero<3>();
-  for (i64 s = 0; s < steps; ++s) {
-    const uint32_t* at = q + s * kUnits;
+  constexpr i64 kSecond = NR > 1 ? kScores : 2 * kUnits;  // of accumulators 2 and 3
+  constexpr bool kMore = NK > 2 || NR > 1;
+  if (q.first == 0) {
+    tile_zero<0>();
+    if (NK > 1) tile_zero<1>();
+    if (kMore) tile_zero<2>(), tile_zero<3>();
+  } else {
+    tile_load<0>(score, 64);
+    if (NK > 1) tile_load<1>(score + kUnits, 64);
+    if (kMore) tile_load<2>(score + kSecond, 64);
+    if (kMore && NK > 1) tile_load<3>(score + kSecond + kUnits, 64);
+  }
+  for (i64 s = q.first; s < q.first + q.count; ++s) {
+    const uint32_t* at = q.of + s * kUnits;
     tile_load<6>(at, 64);
-    if (NR > 1) tile_load<7>(at + steps * kUnits, 64);
+    if (NR > 1) tile_load<7>(at + q.all * kUnits, 64);
     tile_load<4>(keys[0].at + s * 64, keys[0].stride);
     tile_dot<0, 4, 6>();
     ahead.advance();
@@ -46,13 +61,8 @@ void score_tiles(const KeyTile* keys, const uint32_t* q, i64 steps, float* score
   }
   tile_store<0>(score, 64);
   if (NK > 1) tile_store<1>(score + kUnits, 64);
-  if (NR > 1) {
-    tile_store<2>(score + kScores, 64);
-    if (NK > 1) tile_store<3>(score + kScores + kUnits, 64);
-  } else if (NK > 2) {
-    tile_store<2>(score + 2 * kUnits, 64);
-    tile_store<3>(score + 3 * kUnits, 64);
-  }
+  if (kMore) tile_store<2>(score + kSecond, 64);
+  if (kMore && NK > 1) tile_store<3>(score + kSecond + kUnits, 64);
 }
 
 /// Accumulators 0..3: `first` and `second` are two 16 x 32 blocks of the output.

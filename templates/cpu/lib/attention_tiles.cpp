@@ -14,6 +14,7 @@ namespace {
 using namespace tiles;
 
 constexpr i64 kGroup = 4;         // tiles of keys that one pass over the queries takes
+constexpr i64 kPiece = 9;         // steps of the queries for which tiles of keys stay in L1
 constexpr i64 kInPlaceRows = 32;  // rows up to which packing values costs more than it saves
 constexpr i64 kLeastRows = 4;     // with AMX; fewer are faster by attend_dot
 
@@ -135,32 +136,36 @@ struct Block {
       KeyTile key[kGroup];
       for (i64 i = 0; i < count; ++i)
         key[i] = tile(false, from + i * kTile, b.copies + i * kTile * steps * 32);
-      for (i64 t = 0; t < tiles; t += 2)
-        if (from < std::max(seen(t), t + 1 < tiles ? seen(t + 1) : 0))
-          score_group(key, count, queries + t * steps * kUnits, steps, scores(t) + from * kTile,
-                      t + 1 < tiles);
+      const i64 piece = amx() && tiles > 2 ? std::min(steps, kPiece) : steps;
+      for (i64 first = 0; first < steps; first += piece)
+        for (i64 t = 0; t < tiles; t += 2)
+          if (from < std::max(seen(t), t + 1 < tiles ? seen(t + 1) : 0))
+            score_group(
+                key, count,
+                {queries + t * steps * kUnits, steps, first, std::min(piece, steps - first)},
+                scores(t) + from * kTile, t + 1 < tiles);
     }
   }
 
-  void score_group(const KeyTile* key, i64 count, const uint32_t* q, i64 steps, float* to,
-                   bool pair) {
+  void score_group(const KeyTile* key, i64 count, const Steps& q, float* to, bool pair) {
 #if XC_AMX
     if (amx()) {
       if (pair) {
-        if (count == 2) return score_tiles<2, 2>(key, q, steps, to, ahead);
-        return score_tiles<1, 2>(key, q, steps, to, ahead);
+        if (count == 2) return score_tiles<2, 2>(key, q, to, ahead);
+        return score_tiles<1, 2>(key, q, to, ahead);
       }
-      if (count == 4) return score_tiles<4, 1>(key, q, steps, to, ahead);
+      if (count == 4) return score_tiles<4, 1>(key, q, to, ahead);
       for (i64 i = 0; i < count; i += 2, to += 2 * kUnits)
         if (i + 1 < count)
-          score_tiles<2, 1>(key + i, q, steps, to, ahead);
+          score_tiles<2, 1>(key + i, q, to, ahead);
         else
-          score_tiles<1, 1>(key + i, q, steps, to, ahead);
+          score_tiles<1, 1>(key + i, q, to, ahead);
       return;
     }
 #endif
-    for (int r = 0; r < 1 + pair; ++r, q += steps * kUnits, to += kScores)
-      for (i64 i = 0; i < count; ++i) score_vectors(key[i], q, steps, to + i * kUnits, ahead);
+    for (int r = 0; r < 1 + pair; ++r, to += kScores)
+      for (i64 i = 0; i < count; ++i)
+        score_vectors(key[i], q.of + r * q.all * kUnits, q.all, to + i * kUnits, ahead);
   }
 
   void attend(const Partial& result) {
