@@ -82,7 +82,7 @@ class ModelBench:
 
         In bf16 a request that is routed to another expert by rounding differs as a whole, in either
         implementation; the bar is on the median request there, and on the worst one in fp32. It is
-        that of `xcompile run --check`: few prompts say little. Requests of a decode step share one.
+        that of `xcompile run --check`: few prompts say little. All decode steps share one.
         """
         mine = self._logits(self.ours)
         theirs = self._logits(Eager(self.model, self.tokens))
@@ -118,12 +118,11 @@ class ModelBench:
         return result
 
     def _logits(self, subject: Any) -> dict[str, Tensor]:
-        """Of every case; of prefill, of several prompts."""
+        """Of every case, for several prompts or several new tokens after one."""
         out = {}
         for case in self.cases:
             step = self._step(subject, case)
-            count = VARIANTS if case.startswith("prefill") else 1
-            out[case] = torch.cat([step() for _ in range(count)])
+            out[case] = torch.cat([step() for _ in range(VARIANTS)])
         return out
 
     @staticmethod
