@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -155,7 +156,24 @@ def test_the_command_draws_every_mode(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert all(mode in result.output for mode in MODES)
     texts = [t.text or "" for t in ElementTree.parse(out).iter("{http://www.w3.org/2000/svg}text")]
-    assert [t.partition(":")[0] for t in texts] == list(MODES)
+    assert [t.partition(":")[0] for t in texts[: len(MODES)]] == list(MODES)
+    assert texts[len(MODES) :] == ["0", "50", "100", "150", "200", "250"]  # blocks
+
+
+def test_the_picture_of_the_page_is_what_the_command_draws(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "mla.md").read_text()
+    (line,) = re.findall(r"^xcompile plan (.*) -o plan.svg$", page, re.MULTILINE)
+    out = tmp_path / "plan.svg"
+    result = CliRunner().invoke(app, ["plan", *line.split(), "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert out.read_text() == (docs / "plan.svg").read_text()
+
+
+def test_a_plan_without_work_is_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "plan.svg"
+    assert CliRunner().invoke(app, ["plan", "--lengths", "0", "-o", str(out)]).exit_code == 0
+    assert ElementTree.parse(out).getroot() is not None
 
 
 def test_lengths_as_they_are_typed() -> None:

@@ -15,6 +15,7 @@ from xcompile.runtime.attention_plan import MODES, AttentionPlan, plan_attention
 
 ROW, WIDTH = 10, 900
 HUES = 47  # degrees between neighbouring requests
+STEPS = [m * 10**e for e in range(9) for m in (1, 2, 5)]  # of the axis, in blocks
 
 
 @app.command("plan")
@@ -75,27 +76,36 @@ def parse_lengths(text: str) -> list[int]:
 
 
 def gantt(plans: Sequence[AttentionPlan]) -> str:
-    """One chart per plan on one time axis: a row per core, a colour per request."""
+    """One chart per plan on one time axis: a row per core, a colour per request. A core idles where
+    its row is grey; the line marks equal shares of the whole cost."""
     longest = max((p.makespan for p in plans), default=0.0) or 1.0
     scale = WIDTH / longest
     parts, y = [], 0.0
     for p in plans:
         y += 22
+        height = ROW * len(p.cores)
         parts.append(f'<text x="0" y="{y - 6:g}">{p.mode}: {p.makespan:g} blocks</text>')
-        for items in p.cores:
+        parts.append(f'<rect y="{y:g}" width="{WIDTH}" height="{height - 1}" fill="#eee"/>')
+        for core, items in enumerate(p.cores):
             x = 0.0
             for i in items:
                 w = p.cost(i) * scale
-                label = f"request {i.request}: tokens {i.begin} to {i.end}"
+                label = f"core {core}, request {i.request}: tokens {i.begin} to {i.end}"
                 parts.append(
-                    f'<rect x="{x:.1f}" y="{y:g}" width="{w:.1f}" height="{ROW - 1}" '
-                    f'fill="hsl({i.request * HUES % 360} 60% 60%)"><title>{label}</title></rect>'
+                    f'<rect x="{x:.1f}" y="{y + core * ROW:g}" width="{max(w - 1, 1):.1f}" '
+                    f'height="{ROW - 1}" fill="hsl({i.request * HUES % 360} 60% 60%)">'
+                    f"<title>{label}</title></rect>"
                 )
                 x += w
-            y += ROW
+        share = sum(p.loads) / max(len(p.cores), 1) * scale
+        parts.append(f'<path d="M{share:.1f} {y - 3:g}v{height + 4}" stroke="#000"/>')
+        y += height
+    step = next((s for s in STEPS if longest / s <= 12), longest)
+    for n in range(int(longest / step) + 1):
+        parts.append(f'<text x="{n * step * scale:.1f}" y="{y + 16:g}">{n * step:g}</text>')
     style = "font: 13px system-ui, sans-serif"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-4 -4 {WIDTH + 8} {y + 12:g}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-4 -4 {WIDTH + 40} {y + 26:g}" '
         f'style="{style}"><rect x="-4" y="-4" width="100%" height="100%" fill="#fff"/>'
         f"{''.join(parts)}</svg>\n"
     )
