@@ -6,7 +6,7 @@ Times are the cycle model's (docs/simulator.md), not a device's. Every deal runs
 `ours` cuts tokens in the kernel, the others follow lists of work (attention_plan.py). Ratios are to
 round robin. `roofline`: the time in which the context is read once at memory's full rate, or the
 products are done at the cubes' full rate (rows in sixteens), whichever is longer, as a share of the
-simulated time. 20 cores are a 910B3, 24 a 910B1. L2 is cold at the start.
+simulated time. 20 cores are a 910B3, others of a 910B1. L2 is cold at the start.
 """
 
 from __future__ import annotations
@@ -72,7 +72,11 @@ BARS = {
     "lognormal": 0.45,
     "equal": 1.02,
 }
-CHIP_OF = {20: "ascend910b3", 24: "ascend910b1"}
+
+
+def chip_of(cores: int) -> str:
+    """The chip with so many cube cores, or a larger one."""
+    return "ascend910b3" if cores == 20 else "ascend910b1"
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class Bench:
         new: Sequence[int] | None = None,
         trace: Any = None,
     ) -> dict[str, Any]:
-        h, chip = self.h, CHIPS[CHIP_OF[cores]]
+        h, chip = self.h, CHIPS[chip_of(cores)]
         new = new or [1] * len(lens)
         used = [-(-n // PAGE) for n in lens]
         ids = torch.randperm(sum(used), generator=torch.Generator().manual_seed(1))
@@ -181,7 +185,7 @@ class Bench:
             blocks=cores,
             include=[LIB],
             checks="none",
-            chip=CHIP_OF[cores][6:].upper(),
+            chip=chip_of(cores)[6:].upper(),
         )
         begun = time.process_time()
         kernel.module.lib.ascsim_cold_l2()
@@ -215,6 +219,7 @@ SHAPES = {  # heads, contexts, new rows of each
     "mla32 decode": (mla(32), [4096] * 24, None),
     "mla64 decode": (mla(64), [4096] * 24, None),
     "mla128 decode": (mla(128), [4096] * 24, None),
+    "mla128 uncut": (mla(128), [2134] * 24, None),  # 25x2049 without a part to merge
     "mla128 decode of 4": (mla(128), [2048] * 12, [4] * 12),
     "gqa decode": (GQA, [4096] * 24, None),
     "gqa prefill": (GQA, [2048], [2048]),

@@ -2,6 +2,7 @@
 
     python -m benchmarks.mla_bench --target cpu [options of benchmarks.mla_cpu]
     python -m benchmarks.mla_bench --target ascend [options of benchmarks.mla_ascend]
+    python -m benchmarks.mla_bench --target plan [options of benchmarks.mla_plan]
 
 `--help` after a target lists its options.
 """
@@ -13,7 +14,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-TARGETS = {"cpu": "benchmarks.mla_cpu", "ascend": "benchmarks.mla_ascend"}
+TARGETS = {
+    "cpu": "benchmarks.mla_cpu",
+    "ascend": "benchmarks.mla_ascend",
+    "plan": "benchmarks.mla_plan",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,8 @@ LEVELS = [
     pytest.param(level, marks=() if level == best_isa() else pytest.mark.slow)
     for level in LEVELS_HERE
 ]
-PART = 256  # keys of a block in templates/cpu/lib/attention*.cpp, and of a part of several heads
+BLOCK = 128  # keys that templates/cpu/lib/attention_tiles.cpp takes at a time
+PART = 256  # keys of a part of several heads
 LONG = 1024  # keys of a part of one head
 PAGE = 16
 SHAPES = {  # query heads, key/value heads, D, Dv; one key/value head: the values lie in the keys
@@ -50,6 +51,7 @@ CASES = [
     for level in LEVELS_HERE for name in SHAPES for dtype in DTYPES
 ]  # fmt: skip
 LENGTHS = {  # new tokens and context of each request
+    "around a block": ([1] * 4, [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 1]),
     "around a part": ([1] * 7, [0, 1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1]),
     "around a long part": ([1] * 4, [LONG - 1, LONG, LONG + 1, 2 * LONG + 1]),
     "around a page": ([1] * 6, [PAGE - 1, PAGE, PAGE + 1, 2, 31, 33]),

@@ -25,25 +25,27 @@ aclError g_lastError = ACL_SUCCESS;
 
 thread_local std::string t_message;
 
+void remember(const char* api, const char* format, va_list args) {
+  char text[1024];
+  std::vsnprintf(text, sizeof text, format, args);
+  t_message = std::string(api) + ": " + text;
+}
+
 }  // namespace
 
 aclError decline(aclError code, const char* api, const char* format, ...) {
-  char text[1024];
   va_list args;
   va_start(args, format);
-  std::vsnprintf(text, sizeof text, format, args);
+  remember(api, format, args);
   va_end(args);
-  t_message = std::string(api) + ": " + text;
   return code;
 }
 
 aclError refuse(aclError code, const char* api, const char* format, ...) {
-  char text[1024];
   va_list args;
   va_start(args, format);
-  std::vsnprintf(text, sizeof text, format, args);
+  remember(api, format, args);
   va_end(args);
-  t_message = std::string(api) + ": " + text;
   reportError("host", t_message + " (error " + std::to_string(code) + ")");
   return code;
 }

@@ -6,26 +6,6 @@
 
 namespace ascsim::adv {
 
-uint32_t sizeOf(DType type) {
-  switch (type) {
-    case DType::U8:
-    case DType::I8:
-    case DType::Bool:
-      return 1;
-    case DType::U16:
-    case DType::I16:
-    case DType::F16:
-    case DType::BF16:
-      return 2;
-    case DType::U64:
-    case DType::I64:
-    case DType::F64:
-      return 8;
-    default:
-      return 4;
-  }
-}
-
 namespace {
 template <class T>
 T at(const uint8_t* p, uint64_t i) {

@@ -86,24 +86,6 @@ std::vector<uint64_t> order(DType type, const uint8_t* p, uint64_t n, bool desce
   }
 }
 
-uint32_t bytesOfType(DType type) {
-  switch (type) {
-    case DType::U8:
-    case DType::I8:
-      return 1;
-    case DType::U16:
-    case DType::I16:
-    case DType::F16:
-    case DType::BF16:
-      return 2;
-    case DType::U64:
-    case DType::I64:
-      return 8;
-    default:
-      return 4;
-  }
-}
-
 }  // namespace
 
 void checkSortTypeSize(uint32_t bytes) {
@@ -289,7 +271,7 @@ void sortValues(const Place& dst, const Place* dstIndex, const Place& src, const
   if (how.merge && count % 32 != 0)
     report(kParam, "calCount is %llu; MERGE_SORT expects a multiple of 32",
            static_cast<unsigned long long>(count));
-  const uint32_t size = bytesOfType(type);
+  const uint32_t size = sizeOf(type);
   Instr i(Pipe::V, "vmacro");
   i.event.dtype = type;
   // A radix sort passes over the keys once per byte, a merge sort once per factor of four.

@@ -15,10 +15,10 @@ class LinearSource {
   __aicore__ inline LinearSource(GM_ADDR x, GM_ADDR w, i64 k, i64 lda, bool stream, i64 step = 0,
                                  i64 panels = 0)
       : x_(global<T>(x)),
-        w_(global<T>(w)),
         lda_(lda),
-        panel_(alignUp(k, K0) * PANEL),
         step_(step),
+        w_(global<T>(w)),
+        panel_(alignUp(k, K0) * PANEL),
         panels_(panels) {
     if (stream) w_.SetL2CacheHint(CacheMode::CACHE_MODE_DISABLE);
   }
@@ -40,9 +40,13 @@ class LinearSource {
   }
   __aicore__ inline int32_t columns(i64) const { return PANEL; }
 
+ protected:
+  GlobalTensor<T> x_;
+  i64 lda_, step_;
+
  private:
-  GlobalTensor<T> x_, w_;
-  i64 lda_, panel_, step_, panels_;
+  GlobalTensor<T> w_;
+  i64 panel_, panels_;
 };
 
 /// Finished sub-tiles go to y[M, N] (rows `ldc` apart, products `step` apart) in T.

@@ -11,26 +11,19 @@ class MlaSource : public LinearSource<T, PANEL> {
  public:
   __aicore__ inline MlaSource(GM_ADDR x, GM_ADDR w, i64 k, i64 lda, bool stream, i64 step,
                               i64 panels, Rows& rows)
-      : LinearSource<T, PANEL>(x, w, k, lda, stream, step, panels),
-        x_(global<T>(x)),
-        lda_(lda),
-        step_(step),
-        rows_(rows) {}
+      : LinearSource<T, PANEL>(x, w, k, lda, stream, step, panels), rows_(rows) {}
   __aicore__ inline void a(const LocalTensor<T>& dst, const Task& task, int32_t m16, i64 k,
                            int32_t depth) {
     for (int32_t i = 0; i < task.m;) {
       i64 found = 0;
       const i64 row = rows_.run(task.row + i, task.m - i, found);
-      rowsToL1(dst[i * K0], x_[task.batch * step_ + row * lda_ + k], lda_,
-               static_cast<int32_t>(found), m16, depth, task.m == 1);
+      rowsToL1(dst[i * this->K0], this->x_[task.batch * this->step_ + row * this->lda_ + k],
+               this->lda_, static_cast<int32_t>(found), m16, depth, task.m == 1);
       i += static_cast<int32_t>(found);
     }
   }
 
  private:
-  static constexpr int32_t K0 = 32 / sizeof(T);
-  GlobalTensor<T> x_;
-  i64 lda_, step_;
   Rows& rows_;
 };
 

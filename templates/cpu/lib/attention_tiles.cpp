@@ -136,7 +136,7 @@ struct Block {
       KeyTile key[kGroup];
       for (i64 i = 0; i < count; ++i)
         key[i] = tile(false, from + i * kTile, b.copies + i * kTile * steps * 32);
-      const i64 piece = amx() && tiles > 2 ? std::min(steps, kPiece) : steps;
+      const i64 piece = amx() && tiles > 2 ? kPiece : steps;
       for (i64 first = 0; first < steps; first += piece)
         for (i64 t = 0; t < tiles; t += 2)
           if (from < std::max(seen(t), t + 1 < tiles ? seen(t + 1) : 0))

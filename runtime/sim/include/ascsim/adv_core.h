@@ -18,7 +18,6 @@ template <class T>
 Arg arg(const AscendC::LocalTensor<T>& t) {
   return {t.place(), dtypeOf<AscendC::PrimT<T>>(), t.GetLength()};
 }
-uint32_t sizeOf(DType type);
 
 // Elements [first, first + n) of an operand, declared to the instruction and converted.
 void load(Instr& i, const Arg& a, uint64_t first, uint64_t n, float* to);

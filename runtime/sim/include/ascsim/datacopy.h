@@ -65,7 +65,6 @@ void checkEnhanced(const AscendC::DataCopyEnhancedParams& p);
 
 void setPadValue(uint64_t bits);
 void setAtomic(uint8_t op, DType type);
-uint32_t sizeOf(DType type);  // bytes; 1 for int4b_t
 // Bytes of GM that the scalar unit reads or writes around its data cache.
 void scalarBypass(void* address, uint64_t bytes, bool write);
 

@@ -170,4 +170,5 @@ constexpr DType dtypeOf() {
 }
 
 const char* dtypeName(DType t);
+uint32_t sizeOf(DType type);  // bytes; 1 for int4b_t
 }  // namespace ascsim
