@@ -7,8 +7,8 @@ namespace xc {
 
 /// lists: int64 [cores + 1] first entries, then entries of ENTRY words: request, head block,
 /// first and last key, first core that works on the same rows, number of such cores. Cores that
-/// share rows follow each other; of
-/// a core's entries one at most begins, and one at most ends, within a task.
+/// share rows follow each other; of a core's entries one at most begins, and one at most ends,
+/// within a task.
 struct AttnListSource : PagedSource {
   static constexpr i64 ENTRY = 6;
   const __gm__ i64* lists;
